@@ -1,0 +1,200 @@
+//! The vocabulary of the pool: every fact that reaches the policy is an [`Event`], everything it
+//! wants done is an [`Action`]. Recorded in order they are the trace that tests compare.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::slot::Key;
+use crate::time::Tick;
+
+/// An endpoint's entry in one core's policy.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) struct EndpointKey(pub(crate) Key);
+
+/// A connection: its policy slot, its direct descriptor and the index in its `user_data`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) struct ConnKey(pub(crate) Key);
+
+/// A get that waits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) struct WaiterKey(pub(crate) Key);
+
+/// A fact, told to the policy by the shell.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// The answer to [`Action::Resolve`]: at least one address, fresh until `expires`.
+    Resolved {
+        endpoint: EndpointKey,
+        addresses: Rc<[SocketAddr]>,
+        expires: Tick,
+    },
+    /// The other answer to [`Action::Resolve`].
+    ResolveFailed { endpoint: EndpointKey, error: Error },
+    /// The answer to [`Action::AcquirePermit`]: one connection may exist. `held` has, for each
+    /// address of the last `Resolved` in its order, how many connections all cores hold there.
+    PermitGranted {
+        endpoint: EndpointKey,
+        held: Box<[u32]>,
+    },
+    /// The other answer to [`Action::AcquirePermit`]: the process is at its limit. The request
+    /// stays queued with the permits; a `PermitGranted` follows when one becomes free, unless
+    /// [`Action::WithdrawPermit`] takes the request back.
+    PermitQueued { endpoint: EndpointKey },
+    /// Another core waits for a permit of this endpoint, since the tick given. Told again whenever
+    /// that changes; `None` when no other core waits any more.
+    Demand {
+        endpoint: EndpointKey,
+        since: Option<Tick>,
+    },
+    /// The stage Dialing ended well.
+    Connected { conn: ConnKey },
+    /// The stage Dialing failed; nothing remains of the socket.
+    ConnectFailed { conn: ConnKey, error: Error },
+    /// The stage Initialising ended well (asked for by [`Action::Initialise`]): up to `capacity`
+    /// users may hold the connection at once; 1 is exclusive.
+    Initialised { conn: ConnKey, capacity: u32 },
+    /// The stage Initialising failed. The policy closes the connection.
+    InitFailed { conn: ConnKey, error: Error },
+    /// The connection cannot be used any more: the peer closed or reset it, or sent bytes that
+    /// nobody takes. In any stage after Dialing. The policy closes it.
+    Broken { conn: ConnKey, reason: CloseReason },
+    /// The answer to [`Action::CheckHealth`].
+    HealthChecked { conn: ConnKey, healthy: bool },
+    /// The answer to [`Action::Close`]: the descriptor is closed and no operation refers to it.
+    Closed { conn: ConnKey },
+    /// No new gets, no new connections; waiters fail with `Draining`, idle connections close.
+    Drain,
+}
+
+/// What the policy wants done. The shell does it and answers with an [`Event`] where one is named.
+#[derive(Debug, Clone)]
+pub(crate) enum Action {
+    /// Find the endpoint's addresses. Answer: `Resolved` or `ResolveFailed`. At most one is under
+    /// way per endpoint.
+    Resolve { endpoint: EndpointKey },
+    /// Ask for the right to hold one more connection. Answer: `PermitGranted` or `PermitQueued`.
+    /// At most one request per endpoint is unanswered or queued.
+    AcquirePermit { endpoint: EndpointKey },
+    /// The queued permit request is no longer wanted.
+    WithdrawPermit { endpoint: EndpointKey },
+    /// Give one permit back (after `Closed`, `ConnectFailed`, or when it was not needed).
+    ReturnPermit { endpoint: EndpointKey },
+    /// Open a socket in the descriptor slot `conn` and connect it to `address`.
+    /// Answer: `Connected` or `ConnectFailed`.
+    Dial {
+        conn: ConnKey,
+        endpoint: EndpointKey,
+        address: SocketAddr,
+        timeout: Duration,
+    },
+    /// Make the protocol's state. Answer: `Initialised` or `InitFailed`, or `Broken`.
+    Initialise {
+        conn: ConnKey,
+        endpoint: EndpointKey,
+        timeout: Duration,
+    },
+    /// Ask the protocol whether the connection is healthy; it is in nobody's hands meanwhile.
+    /// Answer: `HealthChecked`.
+    CheckHealth {
+        conn: ConnKey,
+        endpoint: EndpointKey,
+    },
+    /// Close the connection. Answer: `Closed`. Asked at most once per connection.
+    Close { conn: ConnKey, reason: CloseReason },
+    /// The waiter has a connection (a use of it, if it is shared).
+    Grant {
+        waiter: WaiterKey,
+        conn: ConnKey,
+        reused: bool,
+    },
+    /// The waiter gets this error.
+    Fail { waiter: WaiterKey, error: Error },
+    /// Tell the hooks.
+    Notify {
+        endpoint: EndpointKey,
+        conn: ConnKey,
+        hook: Hook,
+    },
+}
+
+/// What a hook is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// A connection is ready for its first use.
+    Created,
+    /// An idle connection is handed out again.
+    Reused,
+    /// A connection that was ready has ended.
+    Closed(CloseReason),
+}
+
+/// Why a connection was closed. Each reason is counted in the statistics.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// Idle for `max_idle_time`.
+    IdleTime,
+    /// As old as `max_connection_lifetime` allows.
+    Lifetime,
+    /// Used `max_connection_uses` times.
+    Uses,
+    /// The protocol's `is_healthy` said no.
+    Unhealthy,
+    /// The peer closed it (FIN).
+    PeerClosed,
+    /// The peer or the network reset it, or the system gave it up.
+    Reset,
+    /// Bytes came while it was idle and nobody takes such bytes.
+    Unsolicited,
+    /// The user dropped it without `release`.
+    NotReleased,
+    /// It was released with bytes unread.
+    Unread,
+    /// It was released, or dropped, with a write unfinished or cancelled.
+    UnfinishedWrite,
+    /// An operation on it had failed.
+    Failed,
+    /// The user asked for it (`Conn::close`, `clear_endpoint`).
+    Requested,
+    /// Its permit went to another core that had waited.
+    Demand,
+    /// Its protocol's `init` failed or took too long.
+    InitFailed,
+    /// Its descriptor slot was needed for another endpoint.
+    Evicted,
+    /// The pool drains.
+    Drained,
+}
+
+impl CloseReason {
+    /// Every reason, in the order in which statistics list them.
+    pub const ALL: [CloseReason; 16] = [
+        Self::IdleTime,
+        Self::Lifetime,
+        Self::Uses,
+        Self::Unhealthy,
+        Self::PeerClosed,
+        Self::Reset,
+        Self::Unsolicited,
+        Self::NotReleased,
+        Self::Unread,
+        Self::UnfinishedWrite,
+        Self::Failed,
+        Self::Requested,
+        Self::Demand,
+        Self::InitFailed,
+        Self::Evicted,
+        Self::Drained,
+    ];
+}
+
+/// How a user gives a connection back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Return {
+    /// At a message boundary, clean: reusable.
+    Clean,
+    /// Not reusable, for this reason.
+    Discard(CloseReason),
+}

@@ -1,0 +1,3 @@
+//! The pool's decisions, without I/O, clock, `unsafe` or async.
+
+pub(crate) mod event;

@@ -1,0 +1,179 @@
+//! A slab index alone is not an identity: it is reused, and a late completion for the old tenant
+//! would reach the new one. `Slots` pairs every index with a generation, so that a stale [`Key`]
+//! finds nothing.
+//!
+//! Promise: the capacity is fixed when the table is made and never grows; a key that was removed
+//! never resolves again (until its 24-bit generation has wrapped, which takes 2²⁴ reuses of one
+//! index).
+
+use std::fmt;
+
+use slab::Slab;
+
+/// Generations count modulo 2²⁴, because that is how many bits `user_data` has for them.
+pub(crate) const GENERATION_MASK: u32 = (1 << 24) - 1;
+
+/// The identity of an entry of a [`Slots`] table: an index and the generation that lived there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    index: u32,
+    generation: u32,
+}
+
+impl Key {
+    /// A key from its parts; only the low 24 bits of `generation` count.
+    pub(crate) const fn new(index: u32, generation: u32) -> Self {
+        Self {
+            index,
+            generation: generation & GENERATION_MASK,
+        }
+    }
+
+    /// The index in the table.
+    pub const fn index(self) -> u32 {
+        self.index
+    }
+
+    /// How often the index had been freed when this key was made, modulo 2²⁴.
+    pub const fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.index, self.generation)
+    }
+}
+
+/// A table of fixed capacity whose keys go stale when their entry is removed.
+#[derive(Debug)]
+pub(crate) struct Slots<T> {
+    entries: Slab<T>,
+    generations: Vec<u32>,
+    capacity: usize,
+}
+
+impl<T> Slots<T> {
+    /// An empty table for `capacity` entries.
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self {
+            entries: Slab::new(),
+            generations: Vec::new(),
+            capacity,
+        }
+    }
+
+    /// How many entries live in the table.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the table has no entry.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether [`insert`](Self::insert) would refuse.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= self.capacity
+    }
+
+    /// Puts `value` into a free slot, or gives it back if the table is full.
+    pub(crate) fn insert(&mut self, value: T) -> Result<Key, T> {
+        if self.is_full() {
+            return Err(value);
+        }
+        let index = self.entries.insert(value);
+        if index == self.generations.len() {
+            self.generations.push(0);
+        }
+        Ok(Key::new(index as u32, self.generations[index]))
+    }
+
+    /// The entry of `key`, or `None` if it was removed.
+    pub(crate) fn get(&self, key: Key) -> Option<&T> {
+        if self.generations.get(key.index as usize) != Some(&key.generation) {
+            return None;
+        }
+        self.entries.get(key.index as usize)
+    }
+
+    /// The entry of `key`, or `None` if it was removed.
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        if self.generations.get(key.index as usize) != Some(&key.generation) {
+            return None;
+        }
+        self.entries.get_mut(key.index as usize)
+    }
+
+    /// Takes the entry of `key` out; its key is stale from now on.
+    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
+        if self.generations.get(key.index as usize) != Some(&key.generation) {
+            return None;
+        }
+        let value = self.entries.try_remove(key.index as usize)?;
+        let generation = &mut self.generations[key.index as usize];
+        *generation = (*generation + 1) & GENERATION_MASK;
+        Some(value)
+    }
+
+    /// Every live entry with its key, by rising index.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+        self.entries
+            .iter()
+            .map(|(index, value)| (Key::new(index as u32, self.generations[index]), value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_key_never_finds_the_next_tenant() {
+        let mut slots = Slots::with_capacity(2);
+        let old = slots.insert("old").unwrap();
+        assert_eq!(slots.remove(old), Some("old"));
+        let new = slots.insert("new").unwrap();
+        assert_eq!(new.index(), old.index());
+        assert_ne!(new, old);
+        assert_eq!(slots.get(old), None);
+        assert_eq!(slots.get_mut(old), None);
+        assert_eq!(slots.remove(old), None);
+        assert_eq!(slots.get(new), Some(&"new"));
+    }
+
+    #[test]
+    fn a_full_table_gives_the_value_back() {
+        let mut slots = Slots::with_capacity(1);
+        slots.insert(1).unwrap();
+        assert!(slots.is_full());
+        assert_eq!(slots.insert(2), Err(2));
+        assert_eq!(slots.len(), 1);
+    }
+
+    #[test]
+    fn the_generation_wraps_at_24_bits() {
+        let mut slots = Slots::with_capacity(1);
+        let first = slots.insert(()).unwrap();
+        slots.remove(first);
+        slots.generations[0] = GENERATION_MASK;
+        let last = slots.insert(()).unwrap();
+        assert_eq!(last.generation(), GENERATION_MASK);
+        slots.remove(last);
+        assert_eq!(slots.insert(()).unwrap().generation(), 0);
+    }
+
+    #[test]
+    fn iteration_yields_keys_that_resolve() {
+        let mut slots = Slots::with_capacity(3);
+        let a = slots.insert('a').unwrap();
+        slots.insert('b').unwrap();
+        slots.remove(a);
+        assert!(!slots.is_empty());
+        let keys: Vec<Key> = slots.iter().map(|(key, _)| key).collect();
+        assert_eq!(keys.len(), 1);
+        assert_eq!(slots.get(keys[0]), Some(&'b'));
+    }
+}
