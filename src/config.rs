@@ -3,11 +3,28 @@
 //!
 //! Promise: a bad value is an error that names the field, before anything was started.
 
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hooks::{HealthCheck, Hook};
+
+/// The most connections, endpoints or waiters that can be asked for. A ring's descriptor table
+/// holds 2²⁰ (`IORING_MAX_FIXED_FILES`); the rest is for the ring's own sockets.
+const MAX_COUNT: usize = 1_000_000;
+/// The longest time that can be asked for: what is longer is a mistake of units.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The most name servers; glibc stops at three.
+const MAX_SERVERS: usize = 8;
+/// The shortest time where none at all makes no sense.
+const MOMENT: Duration = Duration::from_nanos(1);
 
 /// Every setting of a pool. Start from [`Config::default`] and change what differs.
+///
+/// Unless a field says otherwise, a count is 1 to 1 000 000 and a time is above zero and at most
+/// a year.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,8 +48,8 @@ pub struct Config {
     pub max_endpoints: usize,
     /// Gets that may wait on one core for one endpoint; one more fails at once. Default 4096.
     pub max_waiters: usize,
-    /// Idle connections that each core tries to keep per endpoint it has used, within the limit.
-    /// Default 0.
+    /// Idle connections that each core tries to keep per endpoint it has used, within the limit:
+    /// 0 to the smaller of the two limits above. Default 0.
     pub min_idle: usize,
     /// Connects of one endpoint that one core has under way at once. Default 16.
     pub max_connecting: usize,
@@ -40,10 +57,10 @@ pub struct Config {
     pub get_timeout: Duration,
     /// How long opening one connection may take: TCP, then the protocol's `init`. Default 2 s.
     pub connect_timeout: Duration,
-    /// How often opening is tried again when every address has failed. Default 3.
+    /// How often opening is tried again when every address has failed: 0 to 1000. Default 3.
     pub connect_retry_count: u32,
     /// The pause before the first retry; it doubles with each, plus or minus a quarter at random.
-    /// Default 100 ms.
+    /// At most `connect_retry_delay_max`. Default 100 ms.
     pub connect_retry_delay: Duration,
     /// The longest pause between retries. Default 10 s.
     pub connect_retry_delay_max: Duration,
@@ -61,16 +78,17 @@ pub struct Config {
     /// Default 30 s.
     pub write_timeout: Duration,
     /// A connection idle for longer than this is asked through the protocol's `is_healthy` before
-    /// it is handed out. Default 500 ms.
+    /// it is handed out; zero asks each time. Default 500 ms.
     pub health_check_after: Duration,
     /// `TCP_NODELAY` on every connection. Default true.
     pub tcp_nodelay: bool,
     /// Idle time before the kernel probes the peer, and the pause between probes (`SO_KEEPALIVE`,
-    /// `TCP_KEEPIDLE`, `TCP_KEEPINTVL`; tcp(7)); `None` switches probing off. Whole seconds.
-    /// Default 15 s.
+    /// `TCP_KEEPIDLE`, `TCP_KEEPINTVL`; tcp(7)); `None` switches probing off. Whole
+    /// seconds, 1 to 32767. Default 15 s.
     pub tcp_keepalive: Option<Duration>,
     /// How long sent bytes may stay unacknowledged before the kernel gives the connection up
-    /// (`TCP_USER_TIMEOUT`, tcp(7)); `None` leaves the system's. Default 30 s.
+    /// (`TCP_USER_TIMEOUT`, tcp(7)); `None` leaves the system's. At least 1 ms, at most
+    /// 2³¹ − 1 ms. Default 30 s.
     pub tcp_user_timeout: Option<Duration>,
     /// Entries of each core's submission queue: a power of two from 8 to 4096. Default 256.
     pub ring_entries: u32,
@@ -80,13 +98,36 @@ pub struct Config {
     /// Bytes of one receive buffer: 512 to 1 MiB. Default 4096.
     pub recv_buffer_size: usize,
     /// Unread bytes one connection may hold before the pool stops receiving for it.
-    /// At least one buffer. Default 64 KiB.
+    /// At least one buffer, at most half of all: `recv_buffers * recv_buffer_size / 2`.
+    /// Default 64 KiB.
     pub recv_limit: usize,
-    /// Unsent bytes one connection may hold before a write waits. Default 256 KiB.
+    /// Unsent bytes one connection may hold before a write waits: 1 to 1 GiB. Default 256 KiB.
     pub send_limit: usize,
     /// How long a shard that ends waits for the kernel to let go of its operations before it
     /// leaks their memory. Default 1 s.
     pub drain_timeout: Duration,
+    /// Where addresses of names come from. Default: [`Resolver::System`].
+    pub resolver: Resolver,
+    /// Told of each connection that became ready for its first use.
+    pub on_connection_created: Option<Hook>,
+    /// Told of each connection that is handed out again.
+    pub on_connection_reused: Option<Hook>,
+    /// Told of each connection that was ready and has ended.
+    pub on_connection_closed: Option<Hook>,
+    /// Asked before a connection without protocol that was idle for longer than
+    /// `health_check_after` is handed out.
+    pub health_check: Option<HealthCheck>,
+}
+
+/// Where addresses of names come from.
+#[non_exhaustive]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Resolver {
+    /// `/etc/hosts`, then the name servers of `/etc/resolv.conf`, both read when the group is made.
+    #[default]
+    System,
+    /// These name servers alone, 1 to 8 of them, over UDP.
+    Servers(Vec<SocketAddr>),
 }
 
 impl Default for Config {
@@ -118,6 +159,11 @@ impl Default for Config {
             recv_limit: 64 * 1024,
             send_limit: 256 * 1024,
             drain_timeout: Duration::from_secs(1),
+            resolver: Resolver::System,
+            on_connection_created: None,
+            on_connection_reused: None,
+            on_connection_closed: None,
+            health_check: None,
         }
     }
 }
@@ -125,11 +171,144 @@ impl Default for Config {
 impl Config {
     /// Checks every field.
     ///
+    /// ```
+    /// let config = ringpool::Config { max_connections_per_endpoint: 0, ..Default::default() };
+    /// assert_eq!(
+    ///     config.validate().unwrap_err().to_string(),
+    ///     "max_connections_per_endpoint is 0, must be 1 to 1000000"
+    /// );
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig), naming the first field that is out of its range, its value
+    /// [`ErrorKind::InvalidConfig`], naming the first field that is out of its range, its value
     /// and the range.
     pub fn validate(&self) -> Result<()> {
+        self.validate_counts()?;
+        self.validate_times()?;
+        self.validate_sockets()?;
+        self.validate_ring()?;
+        self.validate_resolver()
+    }
+
+    fn validate_counts(&self) -> Result<()> {
+        within(
+            "max_connections_per_endpoint",
+            self.max_connections_per_endpoint,
+            1..=MAX_COUNT,
+        )?;
+        within(
+            "max_connections_per_shard",
+            self.max_connections_per_shard,
+            1..=MAX_COUNT,
+        )?;
+        within("max_endpoints", self.max_endpoints, 1..=MAX_COUNT)?;
+        within("max_waiters", self.max_waiters, 1..=MAX_COUNT)?;
+        let most = self.max_connections_per_endpoint;
+        require(self.min_idle <= most, "min_idle", self.min_idle, || {
+            format!("0 to max_connections_per_endpoint ({most})")
+        })?;
+        let most = self.max_connections_per_shard;
+        require(self.min_idle <= most, "min_idle", self.min_idle, || {
+            format!("0 to max_connections_per_shard ({most})")
+        })?;
+        within("max_connecting", self.max_connecting, 1..=MAX_COUNT)?;
+        within("connect_retry_count", self.connect_retry_count, 0..=1000)
+    }
+
+    fn validate_times(&self) -> Result<()> {
+        let time = |name, value| within(name, value, MOMENT..=YEAR);
+        time("get_timeout", self.get_timeout)?;
+        time("connect_timeout", self.connect_timeout)?;
+        time("connect_retry_delay_max", self.connect_retry_delay_max)?;
+        let (delay, most) = (self.connect_retry_delay, self.connect_retry_delay_max);
+        let fits = (MOMENT..=most).contains(&delay);
+        require(fits, "connect_retry_delay", delay, || {
+            format!("{MOMENT:?} to connect_retry_delay_max ({most:?})")
+        })?;
+        time("max_idle_time", self.max_idle_time)?;
+        time("max_connection_lifetime", self.max_connection_lifetime)?;
+        time("read_timeout", self.read_timeout)?;
+        time("write_timeout", self.write_timeout)?;
+        within(
+            "health_check_after",
+            self.health_check_after,
+            Duration::ZERO..=YEAR,
+        )?;
+        time("drain_timeout", self.drain_timeout)
+    }
+
+    fn validate_sockets(&self) -> Result<()> {
+        if let Some(idle) = self.tcp_keepalive {
+            // The kernel's MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL.
+            let fits = idle.subsec_nanos() == 0 && (1..=32_767).contains(&idle.as_secs());
+            require(fits, "tcp_keepalive", idle, || {
+                "whole seconds, 1s to 32767s".into()
+            })?;
+        }
+        if let Some(limit) = self.tcp_user_timeout {
+            // An `int` of milliseconds (tcp(7)); 0 would mean the system's.
+            let most = Duration::from_millis(i32::MAX as u64);
+            within("tcp_user_timeout", limit, Duration::from_millis(1)..=most)?;
+        }
         Ok(())
     }
+
+    fn validate_ring(&self) -> Result<()> {
+        power_of_two("ring_entries", self.ring_entries, 8..=4096)?;
+        power_of_two("recv_buffers", u32::from(self.recv_buffers), 8..=32_768)?;
+        within("recv_buffer_size", self.recv_buffer_size, 512..=1 << 20)?;
+        let (least, value) = (self.recv_buffer_size, self.recv_limit);
+        let most = usize::from(self.recv_buffers) * self.recv_buffer_size / 2;
+        require((least..=most).contains(&value), "recv_limit", value, || {
+            format!("recv_buffer_size ({least}) to recv_buffers * recv_buffer_size / 2 ({most})")
+        })?;
+        within("send_limit", self.send_limit, 1..=1 << 30)
+    }
 }
+
+impl Config {
+    fn validate_resolver(&self) -> Result<()> {
+        let Resolver::Servers(servers) = &self.resolver else {
+            return Ok(());
+        };
+        let fits = (1..=MAX_SERVERS).contains(&servers.len())
+            && servers.iter().all(|server| server.port() != 0);
+        require(fits, "resolver", servers, || {
+            format!("1 to {MAX_SERVERS} name servers with a port that is not 0")
+        })
+    }
+}
+
+fn within<T: Debug + PartialOrd>(
+    field: &'static str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<()> {
+    require(range.contains(&value), field, value, || {
+        format!("{:?} to {:?}", range.start(), range.end())
+    })
+}
+
+fn power_of_two(field: &'static str, value: u32, range: RangeInclusive<u32>) -> Result<()> {
+    let fits = value.is_power_of_two() && range.contains(&value);
+    require(fits, field, value, || {
+        format!("a power of two, {} to {}", range.start(), range.end())
+    })
+}
+
+fn require(
+    fits: bool,
+    field: &'static str,
+    value: impl Debug,
+    range: impl FnOnce() -> String,
+) -> Result<()> {
+    if fits {
+        return Ok(());
+    }
+    let message = format!("{field} is {value:?}, must be {}", range());
+    Err(Error::new(ErrorKind::InvalidConfig, message))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,60 @@
-//! ringpool is a connection pool for high-throughput Linux services.
+//! ringpool is a connection pool for high-throughput Linux services: ask for a connection to a
+//! *name*, get a live one to the least loaded of its addresses.
+//!
+//! Every core has its own pool, [`Pool::local`], driven by an io_uring submission loop of its own
+//! inside the core's tokio-uring runtime; taking and releasing a connection takes no lock and no
+//! atomic read-modify-write. The cores share a resolver cache, a board of connection counts and
+//! the right to hold a connection.
+//!
+//! ```no_run
+//! use ringpool::{Config, Pool, Shards};
+//!
+//! fn main() -> ringpool::Result<()> {
+//!     Shards::builder().config(Config::default()).build()?.run_on_each(|| async {
+//!         let pool = Pool::local()?;
+//!         let conn = pool.get("localhost:80").await?;
+//!         conn.write_all(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+//!         let head = conn.read_until(b"\r\n\r\n", 16 * 1024).await?; // every read has a maximum
+//!         conn.release(); // at a message boundary: reusable
+//!         assert!(head.starts_with(b"HTTP/1.1"));
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
+//! Where to go from here: [`Shards`] starts the threads, or [`Group`] joins threads you have;
+//! [`Config`] has every limit; [`Conn`] and [`Stream`] read and write; [`Protocol`] keeps state
+//! per connection; [`Stats`] tells what the pool holds and why it closed what it does not.
 
 mod config;
+mod conn;
+mod dns;
 mod endpoint;
 mod error;
+mod group;
+mod hooks;
+mod local;
 mod policy;
+mod pool;
+mod protocol;
+mod ring;
+mod shard;
+mod shards;
+mod share;
 mod slot;
+mod stats;
+mod stream;
 mod time;
 
+pub use config::{Config, Resolver};
+pub use conn::Conn;
+pub use endpoint::{Endpoint, EndpointError, EndpointFault, Partition};
 pub use error::{Error, ErrorKind, Exhaustion, Result};
+pub use group::{Group, Member};
+pub use hooks::{CloseReason, ConnectionInfo, HealthCheck, Hook};
+pub use pool::{EndpointHandle, Get, Pool};
+pub use protocol::{Access, Plain, Protocol};
+pub use ring::{TaskHandle, spawn};
+pub use shards::{Remote, Shards, ShardsBuilder};
+pub use stats::{AddressStats, Stats};
+pub use stream::{Chunk, Stream};

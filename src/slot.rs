@@ -15,7 +15,7 @@ pub(crate) const GENERATION_MASK: u32 = (1 << 24) - 1;
 
 /// The identity of an entry of a [`Slots`] table: an index and the generation that lived there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub(crate) struct Key {
     index: u32,
     generation: u32,
 }
@@ -30,12 +30,12 @@ impl Key {
     }
 
     /// The index in the table.
-    pub const fn index(self) -> u32 {
+    pub(crate) const fn index(self) -> u32 {
         self.index
     }
 
     /// How often the index had been freed when this key was made, modulo 2²⁴.
-    pub const fn generation(self) -> u32 {
+    pub(crate) const fn generation(self) -> u32 {
         self.generation
     }
 }

@@ -8,33 +8,33 @@ use std::time::Duration;
 
 /// Nanoseconds since an origin that all cores of the process share. Monotonic.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Tick(u64);
+pub(crate) struct Tick(u64);
 
 impl Tick {
     /// The origin.
-    pub const ZERO: Tick = Tick(0);
+    pub(crate) const ZERO: Tick = Tick(0);
     /// The end of time: a deadline that never comes.
-    pub const NEVER: Tick = Tick(u64::MAX);
+    pub(crate) const NEVER: Tick = Tick(u64::MAX);
 
     /// The moment `nanos` nanoseconds after the origin.
-    pub const fn from_nanos(nanos: u64) -> Self {
+    pub(crate) const fn from_nanos(nanos: u64) -> Self {
         Tick(nanos)
     }
 
     /// Nanoseconds since the origin.
-    pub const fn as_nanos(self) -> u64 {
+    pub(crate) const fn as_nanos(self) -> u64 {
         self.0
     }
 
     /// The moment `after` this one; [`Tick::NEVER`] if that is beyond the end.
     #[must_use]
-    pub fn plus(self, after: Duration) -> Self {
+    pub(crate) fn plus(self, after: Duration) -> Self {
         let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         Tick(self.0.saturating_add(nanos))
     }
 
     /// The time from `earlier` to this moment; zero if `earlier` is later.
-    pub fn since(self, earlier: Tick) -> Duration {
+    pub(crate) fn since(self, earlier: Tick) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::error::Error;
+pub(crate) use crate::hooks::CloseReason;
 use crate::slot::Key;
 use crate::time::Tick;
 
@@ -128,66 +129,6 @@ pub(crate) enum Hook {
     Reused,
     /// A connection that was ready has ended.
     Closed(CloseReason),
-}
-
-/// Why a connection was closed. Each reason is counted in the statistics.
-#[non_exhaustive]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CloseReason {
-    /// Idle for `max_idle_time`.
-    IdleTime,
-    /// As old as `max_connection_lifetime` allows.
-    Lifetime,
-    /// Used `max_connection_uses` times.
-    Uses,
-    /// The protocol's `is_healthy` said no.
-    Unhealthy,
-    /// The peer closed it (FIN).
-    PeerClosed,
-    /// The peer or the network reset it, or the system gave it up.
-    Reset,
-    /// Bytes came while it was idle and nobody takes such bytes.
-    Unsolicited,
-    /// The user dropped it without `release`.
-    NotReleased,
-    /// It was released with bytes unread.
-    Unread,
-    /// It was released, or dropped, with a write unfinished or cancelled.
-    UnfinishedWrite,
-    /// An operation on it had failed.
-    Failed,
-    /// The user asked for it (`Conn::close`, `clear_endpoint`).
-    Requested,
-    /// Its permit went to another core that had waited.
-    Demand,
-    /// Its protocol's `init` failed or took too long.
-    InitFailed,
-    /// Its descriptor slot was needed for another endpoint.
-    Evicted,
-    /// The pool drains.
-    Drained,
-}
-
-impl CloseReason {
-    /// Every reason, in the order in which statistics list them.
-    pub const ALL: [CloseReason; 16] = [
-        Self::IdleTime,
-        Self::Lifetime,
-        Self::Uses,
-        Self::Unhealthy,
-        Self::PeerClosed,
-        Self::Reset,
-        Self::Unsolicited,
-        Self::NotReleased,
-        Self::Unread,
-        Self::UnfinishedWrite,
-        Self::Failed,
-        Self::Requested,
-        Self::Demand,
-        Self::InitFailed,
-        Self::Evicted,
-        Self::Drained,
-    ];
 }
 
 /// How a user gives a connection back.

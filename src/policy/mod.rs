@@ -1,3 +1,321 @@
-//! The pool's decisions, without I/O, clock, `unsafe` or async.
+//! The pool's decisions, without I/O, clock, `unsafe` or async: who gets which connection, when
+//! one is opened, where to, and when one is closed.
+//!
+//! Promise: for every sequence of commands and events there is no panic; a waiter ends exactly
+//! once and in the order of arrival; a permit is held for each descriptor slot, and one more at
+//! most per endpoint that waits for a slot; the same seed and the same sequence give the same
+//! actions.
+//!
+//! One endpoint's next connection comes about in steps, each only while it is still wanted:
+//! addresses (Resolve) → permit (AcquirePermit) → slot → Dial → Initialise → ready. When an
+//! address fails the next one is dialed; when all have failed the endpoint pauses.
 
+mod backoff;
+mod balance;
+mod bucket;
+#[cfg(test)]
+mod check;
+mod close;
+mod conn;
+mod counts;
 pub(crate) mod event;
+#[cfg(test)]
+pub(crate) mod harness;
+mod list;
+#[cfg(test)]
+mod model;
+mod open;
+mod rng;
+mod serve;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod waiters;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use self::bucket::Bucket;
+use self::conn::{Conn, Stage};
+pub(crate) use self::counts::Counts;
+use self::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
+use self::list::List;
+use self::rng::Rng;
+pub(crate) use self::settings::Settings;
+use self::timers::{Timer, Timers};
+use self::waiters::Waiter;
+use crate::error::{Error, ErrorKind, Result};
+use crate::slot::Slots;
+use crate::time::Tick;
+
+/// Deadlines that one [`PoolPolicy::handle_timeout`] handles at most.
+const TIMEOUT_BATCH: usize = 64;
+
+/// What [`PoolPolicy::get`] answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Got {
+    /// A connection (a use of it, if it is shared). `reused`: it was handed out before.
+    Ready { conn: ConnKey, reused: bool },
+    /// Ends by exactly one `Action::Grant` or `Action::Fail`, unless it is cancelled.
+    Waiting(WaiterKey),
+}
+
+/// The pool of one core.
+#[derive(Debug)]
+pub(crate) struct PoolPolicy {
+    settings: Settings,
+    endpoints: Slots<Bucket>,
+    conns: Slots<Conn>,
+    waiters: Slots<Waiter>,
+    /// Every idle connection, the longest idle first.
+    ages: List,
+    timers: Timers,
+    actions: VecDeque<Action>,
+    /// Endpoints with a parked opening, in the order in which they came.
+    slot_queue: VecDeque<EndpointKey>,
+    /// Connections in the stage Closing.
+    closing: usize,
+    next_waiter: u64,
+    rng: Rng,
+    draining: bool,
+    ignored: u64,
+}
+
+/// Commands.
+impl PoolPolicy {
+    /// An empty pool.
+    pub(crate) fn new(settings: Settings, seed: u64) -> Self {
+        let waiters = settings.max_waiters.saturating_mul(settings.max_endpoints);
+        Self {
+            endpoints: Slots::with_capacity(settings.max_endpoints),
+            conns: Slots::with_capacity(settings.max_connections),
+            waiters: Slots::with_capacity(waiters.min(u32::MAX as usize)),
+            ages: List::default(),
+            timers: Timers::default(),
+            actions: VecDeque::new(),
+            slot_queue: VecDeque::new(),
+            closing: 0,
+            next_waiter: 0,
+            rng: Rng::new(seed),
+            draining: false,
+            ignored: 0,
+            settings,
+        }
+    }
+
+    /// Makes an endpoint known; `label` (`HOST:PORT`) names it in errors. A full table lets go of
+    /// the least lately used endpoint that has no connection, no waiter and nothing under way.
+    pub(crate) fn add_endpoint(&mut self, now: Tick, label: Rc<str>) -> Result<EndpointKey> {
+        if self.endpoints.is_full() {
+            let unused = self.endpoints.iter().filter(|(_, b)| b.is_unused());
+            if let Some((key, _)) = unused.min_by_key(|(_, bucket)| bucket.last_get) {
+                self.disarm(EndpointKey(key));
+                self.endpoints.remove(key);
+            }
+        }
+        match self.endpoints.insert(Bucket::new(label, now)) {
+            Ok(key) => Ok(EndpointKey(key)),
+            Err(bucket) => Err(Error::new(
+                ErrorKind::Exhausted,
+                "every endpoint that this core may know has connections or waiters (max_endpoints)",
+            )
+            .context(format!("adding the endpoint {}", bucket.label))),
+        }
+    }
+
+    /// The endpoint's connections are handed out without asking for their health.
+    pub(crate) fn skip_health_checks(&mut self, endpoint: EndpointKey) {
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            bucket.unchecked = true;
+        }
+    }
+
+    /// A connection now, or a place in the queue.
+    #[inline]
+    pub(crate) fn get(&mut self, now: Tick, endpoint: EndpointKey) -> Result<Got> {
+        if self.draining {
+            return Err(draining());
+        }
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return Err(Error::new(ErrorKind::InvalidInput, "unknown endpoint"));
+        };
+        bucket.counts.gets += 1;
+        bucket.last_get = now;
+        if bucket.waiting.is_empty()
+            && let Some((conn, reused)) = self.take_ready(now, endpoint)
+        {
+            return Ok(Got::Ready { conn, reused });
+        }
+        let waiter = self.join(now, endpoint)?;
+        self.settle(now, endpoint);
+        Ok(Got::Waiting(waiter))
+    }
+
+    /// A connection now, or nothing: never waits, never opens, never overtakes a waiter. A newest
+    /// idle connection whose health is in doubt is asked for it, for the next caller.
+    #[inline]
+    pub(crate) fn try_get(&mut self, now: Tick, endpoint: EndpointKey) -> Option<ConnKey> {
+        if self.draining || !self.endpoints.get(endpoint.0)?.waiting.is_empty() {
+            return None;
+        }
+        let Some((conn, _)) = self.take_ready(now, endpoint) else {
+            let newest = self.endpoints.get(endpoint.0)?.idle.first();
+            if let Some(newest) = newest {
+                self.start_check(ConnKey(newest));
+            }
+            return None;
+        };
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
+        bucket.counts.gets += 1;
+        bucket.last_get = now;
+        Some(conn)
+    }
+
+    /// The waiter is gone. What was started for it goes on: it belongs to the pool.
+    pub(crate) fn cancel(&mut self, now: Tick, waiter: WaiterKey) {
+        if let Some(left) = self.leave(waiter.0) {
+            if let Some(bucket) = self.endpoints.get_mut(left.endpoint.0) {
+                bucket.counts.cancelled += 1;
+            }
+            self.settle(now, left.endpoint);
+        }
+    }
+
+    /// One use of the connection ends. A granted waiter that is gone ends its use by
+    /// [`Return::Clean`].
+    #[inline]
+    pub(crate) fn put(&mut self, now: Tick, conn: ConnKey, how: Return) {
+        self.end_use(now, conn, how);
+    }
+
+    /// Closes what is idle now and what is in use when it comes back.
+    pub(crate) fn clear_endpoint(&mut self, now: Tick, endpoint: EndpointKey) {
+        let of_endpoint = self.conns.iter().filter(|(_, c)| c.endpoint == endpoint);
+        let keys: Vec<ConnKey> = of_endpoint.map(|(key, _)| ConnKey(key)).collect();
+        for key in keys {
+            let stage = self.conns.get(key.0).map(|conn| conn.stage);
+            if matches!(stage, Some(Stage::Ready | Stage::Checking)) {
+                self.condemn(key, CloseReason::Requested);
+            }
+        }
+        self.settle(now, endpoint);
+    }
+}
+
+/// Events and deadlines.
+impl PoolPolicy {
+    /// Takes a fact in. One that does not fit what the policy knows is counted and ignored.
+    pub(crate) fn handle_event(&mut self, now: Tick, event: Event) {
+        let known = match event {
+            Event::Resolved {
+                endpoint,
+                addresses,
+                expires,
+            } => self.resolved(now, endpoint, &addresses, expires),
+            Event::ResolveFailed { endpoint, error } => self.resolve_failed(now, endpoint, error),
+            Event::PermitGranted { endpoint, held } => self.permit_granted(now, endpoint, &held),
+            Event::PermitQueued { endpoint } => self.permit_queued(now, endpoint),
+            Event::Demand { endpoint, since } => self.demanded(now, endpoint, since),
+            Event::Connected { conn } => self.connected(now, conn),
+            Event::ConnectFailed { conn, error } => self.connect_failed(now, conn, error),
+            Event::Initialised { conn, capacity } => self.initialised(now, conn, capacity),
+            Event::InitFailed { conn, error } => self.init_failed(conn, error),
+            Event::Broken { conn, reason } => self.broken(now, conn, reason),
+            Event::HealthChecked { conn, healthy } => self.health_checked(now, conn, healthy),
+            Event::Closed { conn } => self.closed(now, conn),
+            Event::Drain => {
+                self.drain();
+                Some(())
+            }
+        };
+        if known.is_none() {
+            self.ignored += 1;
+        }
+    }
+
+    /// Handles deadlines that have come, a bounded batch of them: while
+    /// [`poll_timeout`](Self::poll_timeout) is not after `now`, there are more.
+    pub(crate) fn handle_timeout(&mut self, now: Tick) {
+        for _ in 0..TIMEOUT_BATCH {
+            if let Some(oldest) = self.ages.first()
+                && self.idle_deadline().is_some_and(|deadline| deadline <= now)
+            {
+                let endpoint = self.conns.get(oldest).map(|conn| conn.endpoint);
+                self.close(ConnKey(oldest), CloseReason::IdleTime);
+                if let Some(endpoint) = endpoint {
+                    self.settle(now, endpoint);
+                }
+                continue;
+            }
+            match self.timers.pop_due(now) {
+                None => return,
+                Some(Timer::Waiter(waiter)) => self.waiter_expired(now, waiter),
+                Some(Timer::Lifetime(conn)) => self.lifetime_ended(now, conn),
+                Some(Timer::Retry(endpoint)) => self.retry_due(now, endpoint),
+            }
+        }
+    }
+
+    /// The next thing to do.
+    #[inline]
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub(crate) fn poll_timeout(&self) -> Option<Tick> {
+        let idle = self.idle_deadline();
+        idle.into_iter().chain(self.timers.next()).min()
+    }
+
+    /// When the longest idle connection has been idle too long.
+    fn idle_deadline(&self) -> Option<Tick> {
+        let oldest = self.conns.get(self.ages.first()?)?;
+        let deadline = oldest.idle_since.plus(self.settings.max_idle_time);
+        Some(deadline).filter(|deadline| *deadline != Tick::NEVER)
+    }
+}
+
+/// Getters.
+impl PoolPolicy {
+    /// The figures of the endpoint on this core.
+    pub(crate) fn counts(&self, endpoint: EndpointKey) -> Option<&Counts> {
+        Some(&self.endpoints.get(endpoint.0)?.counts)
+    }
+
+    /// Where the connection goes.
+    pub(crate) fn address(&self, conn: ConnKey) -> Option<SocketAddr> {
+        Some(self.conns.get(conn.0)?.address)
+    }
+
+    /// Whose the connection is.
+    pub(crate) fn endpoint_of(&self, conn: ConnKey) -> Option<EndpointKey> {
+        Some(self.conns.get(conn.0)?.endpoint)
+    }
+
+    /// Whether actions wait to be polled.
+    #[inline]
+    pub(crate) fn has_work(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
+    /// Whether it drains and nothing is left: no connection, waiter or permit.
+    pub(crate) fn is_drained(&self) -> bool {
+        let quiet = |bucket: &Bucket| bucket.permits == 0 && bucket.permit == bucket::Permit::None;
+        self.draining
+            && self.conns.is_empty()
+            && self.waiters.is_empty()
+            && self.endpoints.iter().all(|(_, bucket)| quiet(bucket))
+    }
+
+    /// Events and returns that fitted nothing.
+    pub(crate) fn ignored_events(&self) -> u64 {
+        self.ignored
+    }
+}
+
+fn draining() -> Error {
+    Error::new(ErrorKind::Draining, "the pool is draining")
+}

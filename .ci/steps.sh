@@ -1,0 +1,104 @@
+# The steps of .ci/run, in its order. Sourced, not run. docs/testing.md says what each is for.
+# shellcheck shell=bash
+
+step_tools() {
+    need redis-server=redis-server nginx=nginx strace=strace jq=jq cc=gcc
+    command -v cargo >/dev/null || die "cargo is missing: install Rust first"
+    cargo fmt --version >/dev/null 2>&1 || run rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || run rustup component add clippy
+    cargo --version
+    uname -sr
+}
+
+step_fmt() {
+    run cargo fmt --all --check
+}
+
+# Tests that count system calls pass without strace unless told that it is there.
+step_tests() {
+    if can_trace; then
+        export RINGPOOL_REQUIRE_STRACE=1
+    fi
+    run cargo test
+}
+
+step_lints() {
+    run cargo clippy --all-targets --all-features -- -D warnings
+}
+
+step_docs() {
+    RUSTDOCFLAGS='-D warnings' run cargo doc --no-deps --all-features
+}
+
+step_tests_cli() {
+    run cargo test --features cli
+}
+
+# A folder of its own: other flags would rebuild everything twice.
+step_loom() {
+    RUSTFLAGS='--cfg ringpool_loom' run cargo test --lib share --release \
+        --target-dir "${CARGO_TARGET_DIR:-target}/loom"
+}
+
+step_powerset() {
+    run cargo check --no-default-features
+    run cargo check --no-default-features --features cli
+}
+
+step_msrv() {
+    local version
+    version=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    if ! rustup toolchain list 2>/dev/null | grep -q "^$version"; then
+        printf 'skipped: the toolchain %s is not installed\n' "$version"
+        return 0
+    fi
+    run cargo "+$version" check --all-features --target-dir "${CARGO_TARGET_DIR:-target}/msrv"
+}
+
+step_release() {
+    run cargo build --release --features cli
+}
+
+step_stress() {
+    run "$(ringpool)" stress --json "$scratch/stress.json"
+    jq -e 'length > 0 and all(.[]; .errors == 0)' "$scratch/stress.json" >/dev/null ||
+        die "errors in the results: $(jq -c '.[] | {preset, errors}' "$scratch/stress.json")"
+    jq -r '.[] | "\(.preset): \(.messages) messages, \(.errors) errors"' "$scratch/stress.json"
+}
+
+step_load() {
+    local port
+    start_server redis
+    run "$(ringpool)" load "127.0.0.1:$port" --seconds 3 --send 'PING\r\n' --until '+PONG\r\n'
+    start_server web
+    run "$(ringpool)" load "127.0.0.1:$port" --seconds 3 \
+        --send 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n' --until 'pong\n'
+}
+
+# The pool's connections live on the ring: no system call opens, reads or writes one.
+step_syscalls() {
+    local port trace="$scratch/trace"
+    if ! can_trace; then
+        printf 'skipped: strace may not trace here\n'
+        return 0
+    fi
+    start_server redis
+    run strace -f -o "$trace" -e trace=%network,io_uring_enter "$(ringpool)" load \
+        "127.0.0.1:$port" --seconds 1 --connections 4 --send 'PING\r\n' --until '+PONG\r\n'
+    grep -q 'io_uring_enter(' "$trace" || die "no io_uring_enter in the trace"
+    if grep -E ' (connect|accept4?|sendto|sendmsg|recvfrom|recvmsg|shutdown)\(|socket\(AF_INET' \
+        "$trace" | grep -v 'AF_UNIX' >"$scratch/found"; then
+        head -5 "$scratch/found" >&2
+        die "system calls on sockets that belong on the ring"
+    fi
+    printf '%d io_uring_enter, no other system call on a connection\n' \
+        "$(grep -c 'io_uring_enter(' "$trace")"
+}
+
+# Advisories need a database from elsewhere; the other checks need the lock file alone.
+step_licences() {
+    if ! cargo deny --version >/dev/null 2>&1; then
+        run cargo install --locked cargo-deny
+    fi
+    run cargo deny check licenses bans sources
+}

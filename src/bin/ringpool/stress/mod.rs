@@ -1,0 +1,3 @@
+pub(crate) mod preset;
+pub(crate) mod servers;
+pub(crate) mod message;

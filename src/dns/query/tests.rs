@@ -1,0 +1,406 @@
+//! Packets made by hand, good and bad, against the validation.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, SOA};
+use proptest::prelude::*;
+
+use super::*;
+
+const ID: u16 = 0x1234;
+
+fn question(family: Family) -> Question {
+    Question::new("www.example.test", family).unwrap()
+}
+
+fn name(text: &str) -> Name {
+    let mut name = Name::from_ascii(text).unwrap();
+    name.set_fqdn(true);
+    name
+}
+
+fn a(owner: &str, ttl: u32, last: u8) -> Record {
+    let data = RData::A(A(Ipv4Addr::new(192, 0, 2, last)));
+    Record::from_rdata(name(owner), ttl, data)
+}
+
+fn alias(owner: &str, ttl: u32, to: &str) -> Record {
+    Record::from_rdata(name(owner), ttl, RData::CNAME(CNAME(name(to))))
+}
+
+fn soa(ttl: u32, minimum: u32) -> Record {
+    let data = SOA::new(name("ns.test"), name("admin.test"), 1, 2, 3, 4, minimum);
+    Record::from_rdata(name("test"), ttl, RData::SOA(data))
+}
+
+fn response(answers: Vec<Record>) -> Message {
+    let mut message = Message::response(ID, OpCode::Query);
+    message.add_query(Query::query(name("www.example.test"), RecordType::A));
+    message.add_answers(answers);
+    message
+}
+
+fn verdict_of(bytes: &[u8]) -> Verdict {
+    parse(bytes, &question(Family::V4), ID, true, false)
+}
+
+fn verdict(message: &Message) -> Verdict {
+    verdict_of(&message.to_vec().unwrap())
+}
+
+fn answer(last: &[u8], ttl: u32) -> Verdict {
+    let addresses = last.iter().map(|&last| IpAddr::from([192, 0, 2, last]));
+    Verdict::Answer {
+        addresses: addresses.collect(),
+        ttl,
+    }
+}
+
+const WWW: &str = "www.example.test";
+
+#[test]
+fn a_query_asks_one_question_with_edns_and_recursion() {
+    let question = question(Family::V6);
+    let bytes = question.encode(ID, true).unwrap();
+    let message = Message::from_vec(&bytes).unwrap();
+    assert_eq!(message.metadata.id, ID);
+    assert!(message.metadata.recursion_desired);
+    assert_eq!(message.queries.len(), 1);
+    assert_eq!(message.queries[0].query_type(), RecordType::AAAA);
+    assert_eq!(message.queries[0].query_class(), DNSClass::IN);
+    assert_eq!(message.edns.as_ref().unwrap().max_payload(), MAX_PAYLOAD);
+    assert!(question.is_repeated_in(&bytes));
+    let plain = Message::from_vec(&question.encode(ID, false).unwrap()).unwrap();
+    assert!(plain.edns.is_none());
+}
+
+#[test]
+fn a_host_that_no_packet_can_carry_is_refused() {
+    let long = "a.".repeat(128);
+    let label = "a".repeat(64);
+    for host in [
+        "", ".", "a..b", ".a", "a b", "a\\.b", "a\0b", "ä.test", &long, &label,
+    ] {
+        let error = Question::new(host, Family::V4).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{host:?}");
+    }
+    for host in ["a", "a.", "_srv.a-b.test", &"a".repeat(63)] {
+        Question::new(host, Family::V4).unwrap();
+    }
+}
+
+#[test]
+fn answers_of_every_shape() {
+    let nodata = |ttl| Verdict::NoData { ttl };
+    let table = [
+        ("one", vec![a(WWW, 60, 1)], answer(&[1], 60)),
+        (
+            "least ttl",
+            vec![a(WWW, 60, 1), a(WWW, 7, 2)],
+            answer(&[1, 2], 7),
+        ),
+        (
+            "doubled",
+            vec![a(WWW, 60, 1), a(WWW, 60, 1)],
+            answer(&[1], 60),
+        ),
+        (
+            "other case",
+            vec![a("WWW.Example.TEST", 60, 1)],
+            answer(&[1], 60),
+        ),
+        (
+            "chain",
+            vec![
+                alias(WWW, 50, "b.test"),
+                alias("b.test", 20, "c.test"),
+                a("c.test", 90, 3),
+            ],
+            answer(&[3], 20),
+        ),
+        (
+            "d24 chain in reverse order",
+            vec![
+                a("c.test", 90, 3),
+                alias("b.test", 20, "c.test"),
+                alias(WWW, 50, "b.test"),
+            ],
+            answer(&[3], 20),
+        ),
+        (
+            "d24 stray owner",
+            vec![
+                a("evil.test", 60, 6),
+                a(WWW, 60, 1),
+                a("example.test", 60, 7),
+            ],
+            answer(&[1], 60),
+        ),
+        ("d24 only strays", vec![a("evil.test", 60, 6)], nodata(None)),
+        (
+            "d24 chain beside the address",
+            vec![alias(WWW, 50, "b.test"), a("c.test", 9, 3)],
+            nodata(None),
+        ),
+        (
+            "d22 high bit of the ttl",
+            vec![a(WWW, u32::MAX, 1)],
+            answer(&[1], u32::MAX),
+        ),
+        ("d23 ttl zero", vec![a(WWW, 0, 1)], answer(&[1], 0)),
+    ];
+    for (what, records, expected) in table {
+        assert_eq!(verdict(&response(records)), expected, "{what}");
+    }
+}
+
+#[test]
+fn d24_a_loop_or_a_chain_without_end_is_not_an_answer() {
+    let own = response(vec![alias(WWW, 60, WWW)]);
+    let two = response(vec![alias(WWW, 60, "b.test"), alias("b.test", 60, WWW)]);
+    let link = |n: usize| format!("n{n}.test");
+    let mut long = vec![alias(WWW, 60, &link(0))];
+    long.extend((0..49).map(|n| alias(&link(n), 60, &link(n + 1))));
+    long.push(a(&link(49), 60, 1));
+    for message in [own, two, response(long)] {
+        assert!(matches!(verdict(&message), Verdict::Refused(_)));
+    }
+    let mut most = vec![alias(WWW, 60, &link(0))];
+    most.extend((0..15).map(|n| alias(&link(n), 60, &link(n + 1))));
+    most.push(a(&link(15), 60, 1));
+    assert_eq!(verdict(&response(most)), answer(&[1], 60));
+}
+
+#[test]
+fn records_of_another_type_or_class_are_not_used() {
+    let mut foreign = a(WWW, 60, 1);
+    foreign.dns_class = DNSClass::CH;
+    let v6 = Record::from_rdata(name(WWW), 60, RData::AAAA(AAAA(Ipv6Addr::LOCALHOST)));
+    let message = response(vec![foreign, v6]);
+    assert_eq!(verdict(&message), Verdict::NoData { ttl: None });
+    let mut elsewhere = response(vec![]);
+    elsewhere.add_authority(a(WWW, 60, 1));
+    elsewhere.add_additional(a(WWW, 60, 1));
+    assert_eq!(verdict(&elsewhere), Verdict::NoData { ttl: None });
+}
+
+#[test]
+fn d33_addresses_that_mean_nobody_or_everybody_are_dropped() {
+    let bad = [[0, 0, 0, 0], [224, 0, 0, 1], [255, 255, 255, 255]];
+    let record = |octets: [u8; 4]| Record::from_rdata(name(WWW), 60, RData::A(A(octets.into())));
+    let mut records: Vec<Record> = bad.into_iter().map(record).collect();
+    assert_eq!(
+        verdict(&response(records.clone())),
+        Verdict::NoData { ttl: Some(60) }
+    );
+    records.push(a(WWW, 60, 1));
+    assert_eq!(verdict(&response(records)), answer(&[1], 60));
+    for text in ["::", "ff02::1", "::ffff:0.0.0.0", "::ffff:224.0.0.1"] {
+        assert!(!is_usable(text.parse().unwrap()), "{text}");
+    }
+}
+
+#[test]
+fn d36_the_same_64_addresses_are_kept_whatever_their_order() {
+    let records: Vec<Record> = (0..100).map(|last| a(WWW, 60, last)).collect();
+    let turned: Vec<Record> = records.iter().rev().cloned().collect();
+    let Verdict::Answer { addresses, .. } = verdict(&response(records)) else {
+        panic!("no answer");
+    };
+    assert_eq!(addresses.len(), MAX_ADDRESSES);
+    assert_eq!(
+        verdict(&response(turned)),
+        Verdict::Answer { addresses, ttl: 60 }
+    );
+}
+
+#[test]
+fn d21_d22_absence_is_kept_as_long_as_the_zone_says() {
+    for (code, of_name) in [
+        (ResponseCode::NoError, false),
+        (ResponseCode::NXDomain, true),
+    ] {
+        let mut message = response(vec![]);
+        message.metadata.response_code = code;
+        for (record, expected) in [
+            (None, None),
+            (Some(soa(300, 60)), Some(60)),
+            (Some(soa(5, 60)), Some(5)),
+        ] {
+            message.authorities = record.into_iter().collect();
+            let verdict = verdict(&message);
+            let ttl = expected;
+            match of_name {
+                true => assert_eq!(verdict, Verdict::NxDomain { ttl }),
+                false => assert_eq!(verdict, Verdict::NoData { ttl }),
+            }
+        }
+    }
+}
+
+#[test]
+fn d8_what_does_not_repeat_the_query_is_ignored() {
+    let good = response(vec![a(WWW, 60, 1)]);
+    let change = |change: &dyn Fn(&mut Message)| {
+        let mut message = good.clone();
+        change(&mut message);
+        message.to_vec().unwrap()
+    };
+    let ask = |text: &str, kind, class| {
+        let mut query = Query::query(name(text), kind);
+        query.set_query_class(class);
+        change(&move |message: &mut Message| message.queries = vec![query.clone()])
+    };
+    let twice = change(&|message| {
+        let query = message.queries[0].clone();
+        message.add_query(query);
+    });
+    let table = [
+        (
+            "another id",
+            change(&|message| message.metadata.id = ID + 1),
+        ),
+        (
+            "a query",
+            change(&|message| message.metadata.message_type = MessageType::Query),
+        ),
+        (
+            "another opcode",
+            change(&|message| message.metadata.op_code = OpCode::Status),
+        ),
+        (
+            "another name",
+            ask("wwx.example.test", RecordType::A, DNSClass::IN),
+        ),
+        (
+            "a longer name",
+            ask("www.example.test.x", RecordType::A, DNSClass::IN),
+        ),
+        (
+            "a shorter name",
+            ask("www.example", RecordType::A, DNSClass::IN),
+        ),
+        ("another type", ask(WWW, RecordType::AAAA, DNSClass::IN)),
+        ("another class", ask(WWW, RecordType::A, DNSClass::CH)),
+        ("two questions", twice),
+        ("no question", change(&|message| message.queries.clear())),
+        ("d9 nothing", vec![]),
+    ];
+    for (what, bytes) in table {
+        assert!(matches!(verdict_of(&bytes), Verdict::Ignore(_)), "{what}");
+    }
+    let shouted = ask("WWW.EXAMPLE.TEST", RecordType::A, DNSClass::IN);
+    assert_eq!(verdict_of(&shouted), answer(&[1], 60));
+}
+
+#[test]
+fn d10_d18_d20_codes_send_to_the_next_server_or_to_plain_dns() {
+    let next = Verdict::Refused;
+    let table = [
+        (ResponseCode::FormErr, Verdict::RetryPlain, next("FORMERR")),
+        (ResponseCode::NotImp, Verdict::RetryPlain, next("NOTIMP")),
+        (ResponseCode::ServFail, next("SERVFAIL"), next("SERVFAIL")),
+        (ResponseCode::Refused, next("REFUSED"), next("REFUSED")),
+    ];
+    for (code, with_edns, without) in table {
+        let mut message = response(vec![a(WWW, 60, 1)]);
+        message.metadata.response_code = code;
+        let whole = message.to_vec().unwrap();
+        let mut header = whole[..HEADER_LEN].to_vec();
+        header[4..].fill(0);
+        for bytes in [whole, header] {
+            let parse = |edns| parse(&bytes, &question(Family::V4), ID, edns, false);
+            assert_eq!(
+                (parse(true), parse(false)),
+                (with_edns.clone(), without.clone())
+            );
+        }
+    }
+    let mut message = response(vec![]);
+    message.set_edns(Edns::new());
+    message.metadata.response_code = ResponseCode::BADVERS;
+    assert_eq!(verdict(&message), Verdict::RetryPlain);
+}
+
+#[test]
+fn d14_d19_a_cut_answer_is_never_an_answer() {
+    let mut message = response(vec![a(WWW, 60, 1)]);
+    let whole = message.to_vec().unwrap();
+    assert_eq!(
+        parse(&whole, &question(Family::V4), ID, true, true),
+        Verdict::Truncated
+    );
+    message.metadata.truncation = true;
+    assert_eq!(verdict(&message), Verdict::Truncated);
+}
+
+#[test]
+fn d9_d11_no_prefix_of_an_answer_is_an_answer() {
+    let mut message = response(vec![alias(WWW, 50, "b.test"), a("b.test", 60, 1)]);
+    message.add_authority(soa(1, 1));
+    message.set_edns(Edns::new());
+    let whole = message.to_vec().unwrap();
+    assert_eq!(verdict_of(&whole), answer(&[1], 50));
+    for len in 0..whole.len() {
+        assert!(
+            matches!(verdict_of(&whole[..len]), Verdict::Ignore(_)),
+            "{len}"
+        );
+    }
+    // Bytes after the last record are not part of the message.
+    assert_eq!(
+        verdict_of(&[&whole[..], b"more"].concat()),
+        answer(&[1], 50)
+    );
+}
+
+#[test]
+fn d12_a_pointer_bomb_is_ignored() {
+    let mut bomb = response(vec![]).to_vec().unwrap();
+    let mut last = HEADER_LEN;
+    for _ in 0..200u16 {
+        let at = bomb.len();
+        bomb.extend((0xc000 | last as u16).to_be_bytes());
+        bomb.extend([0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
+        last = at;
+    }
+    bomb[6..8].copy_from_slice(&200u16.to_be_bytes());
+    assert_eq!(verdict_of(&bomb), Verdict::Ignore("malformed"));
+}
+
+proptest! {
+    #[test]
+    fn d11_no_bytes_after_a_good_question_make_it_panic(
+        counts in proptest::collection::vec(0u8..4, 3),
+        flags in any::<u8>(),
+        bytes in proptest::collection::vec(
+            prop_oneof![Just(0u8), Just(0xc0), Just(12), Just(1), Just(5), any::<u8>()], 0..200),
+    ) {
+        let mut packet = response(vec![]).to_vec().unwrap();
+        (packet[3], packet[7], packet[9], packet[11]) = (flags, counts[0], counts[1], counts[2]);
+        packet.extend(bytes);
+        verdict_of(&packet);
+    }
+
+    #[test]
+    fn d11_no_changed_byte_makes_it_panic_or_leads_to_an_unusable_address(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut message = response(vec![alias(WWW, 50, "b.test"), a("b.test", 60, 1)]);
+        message.add_authority(soa(1, 1));
+        let mut packet = message.to_vec().unwrap();
+        for (index, byte) in changes {
+            let index = index.index(packet.len());
+            packet[index] = byte;
+        }
+        if let Verdict::Answer { addresses, .. } = verdict_of(&packet) {
+            prop_assert!(!addresses.is_empty() && addresses.into_iter().all(is_usable));
+        }
+    }
+
+    #[test]
+    fn no_random_datagram_is_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        let is_answer = matches!(verdict_of(&bytes), Verdict::Answer { .. });
+        prop_assert!(!is_answer);
+    }
+}

@@ -1,0 +1,117 @@
+//! Cores that share nothing know nothing of each other: together they would exceed a limit, and
+//! each would ask the same name server. A [`Group`] is what the cores of one pool share: limits,
+//! counts, names. Each core joins it with a shard of its own.
+//!
+//! Promise: a shard that leaves takes its counts and permits with it; a group is cheap to clone and
+//! may be passed to any thread.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::local;
+use crate::ring::{self, Driver, Ring, RingConfig};
+use crate::shard::{Core, Links, Shard, SharedState};
+
+/// What the cores of one pool share.
+///
+/// A service that starts its own runtimes makes one group and joins it on every thread:
+///
+/// ```no_run
+/// let group = ringpool::Group::new(ringpool::Config::default())?;
+/// tokio_uring::start(async move {
+///     let _member = group.join()?;
+///     let conn = ringpool::Pool::local()?.get("localhost:6379").await?;
+///     conn.release();
+///     Ok::<(), ringpool::Error>(())
+/// })?;
+/// # Ok::<(), ringpool::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Group {
+    config: Arc<Config>,
+    shared: Arc<SharedState>,
+}
+
+impl Group {
+    /// A group without cores.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`], naming the field.
+    pub fn new(config: Config) -> Result<Self> {
+        config.validate()?;
+        let config = Arc::new(config);
+        let shared = Arc::new(SharedState::new(&config));
+        Ok(Self { config, shared })
+    }
+
+    /// Gives the calling thread a shard: its ring, its pool, and the task that drives them. It is
+    /// called inside the thread's tokio-uring runtime, and the shard lives until the [`Member`] is
+    /// dropped or the runtime ends.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] if io_uring is refused, with the likely reason;
+    /// [`ErrorKind::NotOnShard`] outside of a runtime; [`ErrorKind::InvalidInput`] if the thread
+    /// has a shard already; [`ErrorKind::Exhausted`] if the group has as many shards as it may.
+    pub fn join(&self) -> Result<Member> {
+        if !ring::in_runtime() {
+            let text = "joining needs a tokio-uring runtime on this thread";
+            return Err(Error::new(ErrorKind::NotOnShard, text));
+        }
+        if local::current().is_ok() {
+            let text = "this thread already has a pool";
+            return Err(Error::new(ErrorKind::InvalidInput, text));
+        }
+        let ring = Ring::new(RingConfig::from(&*self.config))?;
+        let links = Links::join(&self.shared)?;
+        let core = Core::new(self.config.clone(), ring, links, ring::random_seed()?);
+        let (fd, signal) = (core.backend.fd(), core.backend.signal());
+        let shard = Shard::new(core);
+        // From here on the shard is ended however this goes on.
+        let member = Member {
+            shard: shard.clone(),
+        };
+        local::set(shard.clone())?;
+        ring::drive(Driver::new(shard, fd, signal)?)?;
+        Ok(member)
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A thread's membership in a [`Group`]. Dropping it ends the thread's shard: waiting gets fail,
+/// connections close, and the ring is drained.
+#[must_use = "the shard ends when this is dropped"]
+pub struct Member {
+    shard: Rc<Shard>,
+}
+
+impl Member {
+    pub(crate) fn shard(&self) -> &Rc<Shard> {
+        &self.shard
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.shard.end();
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("shard", &self.shard.id())
+            .finish()
+    }
+}

@@ -1,0 +1,126 @@
+//! Everything one core knows about one endpoint: its queue, its connections' lists, its
+//! addresses, and how far it is with opening the next connection.
+
+use std::rc::Rc;
+
+use super::balance::Addresses;
+use super::conn::Opening;
+use super::counts::Counts;
+use super::list::List;
+use crate::error::Error;
+use crate::time::Tick;
+
+/// The endpoint's request for a permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Permit {
+    /// None is made.
+    None,
+    /// Made, without an answer yet.
+    Asked,
+    /// Answered by `PermitQueued`.
+    Queued,
+}
+
+/// One endpoint.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    /// What errors call it: `HOST:PORT`.
+    pub(crate) label: Rc<str>,
+    pub(crate) counts: Counts,
+    /// Nobody can tell how healthy its connections are.
+    pub(crate) unchecked: bool,
+    /// Waiters, oldest first.
+    pub(crate) waiting: List,
+    /// Idle connections, newest first.
+    pub(crate) idle: List,
+    /// Connections in use that have capacity for more.
+    pub(crate) partial: List,
+    pub(crate) last_get: Tick,
+    /// Another core waits for a permit since then.
+    pub(crate) demand: Option<Tick>,
+
+    pub(crate) addresses: Addresses,
+    pub(crate) expires: Tick,
+    /// An answer came that no opening has used yet: it is good for one even if it expired at once.
+    pub(crate) answered: bool,
+    pub(crate) resolving: bool,
+    pub(crate) resolve_failures: u32,
+
+    pub(crate) permit: Permit,
+    /// Permits held: one per slot, and one for a parked opening.
+    pub(crate) permits: u32,
+    /// Openings under way, each with a permit.
+    pub(crate) openings: u32,
+    /// An opening that waits for a descriptor slot.
+    pub(crate) parked: Option<Box<Opening>>,
+    /// Users that a connection of this endpoint takes at once, by the last one that told.
+    pub(crate) capacity: u32,
+
+    /// Rounds of all addresses that failed in a row.
+    pub(crate) failures: u32,
+    /// The number of the current round.
+    pub(crate) round: u64,
+    /// Set when the current round began: waiters with lower numbers had come before it.
+    pub(crate) round_mark: Option<u64>,
+    /// The mark of the round that failed last.
+    pub(crate) failed_mark: u64,
+    /// No new opening before then.
+    pub(crate) retry_at: Tick,
+    /// No new opening for the sake of `min_idle` before then.
+    pub(crate) warm_at: Tick,
+    /// The deadline in the timers; [`Tick::NEVER`] if there is none.
+    pub(crate) timer: Tick,
+    pub(crate) last_error: Option<Error>,
+}
+
+impl Bucket {
+    pub(crate) fn new(label: Rc<str>, now: Tick) -> Self {
+        Self {
+            label,
+            counts: Counts::default(),
+            unchecked: false,
+            waiting: List::default(),
+            idle: List::default(),
+            partial: List::default(),
+            last_get: now,
+            demand: None,
+            addresses: Addresses::default(),
+            expires: Tick::ZERO,
+            answered: false,
+            resolving: false,
+            resolve_failures: 0,
+            permit: Permit::None,
+            permits: 0,
+            openings: 0,
+            parked: None,
+            capacity: 1,
+            failures: 0,
+            round: 0,
+            round_mark: None,
+            failed_mark: 0,
+            retry_at: Tick::ZERO,
+            warm_at: Tick::ZERO,
+            timer: Tick::NEVER,
+            last_error: None,
+        }
+    }
+
+    /// Whether nothing would be lost with it.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.counts.slots() == 0
+            && self.waiting.is_empty()
+            && self.permits == 0
+            && self.permit == Permit::None
+            && !self.resolving
+    }
+
+    pub(crate) fn in_backoff(&self, now: Tick) -> bool {
+        now < self.retry_at
+    }
+
+    /// Openings that the waiters justify: no more than their uses need.
+    pub(crate) fn needed_by_waiters(&self) -> u32 {
+        let unserved = self.counts.waiters.saturating_sub(self.counts.checking);
+        unserved.div_ceil(self.capacity.max(1))
+    }
+}

@@ -1,0 +1,99 @@
+//! Accounting that is kept in many places drifts apart unseen. [`PoolPolicy::check`] recounts
+//! everything from the connections themselves.
+
+use super::PoolPolicy;
+use super::conn::{Conn, Place, Stage};
+use super::counts::Counts;
+use super::event::{ConnKey, EndpointKey};
+use super::timers::Timer;
+use crate::slot::Key;
+use crate::time::Tick;
+
+impl PoolPolicy {
+    /// Asserts that every figure and every list agrees with the tables.
+    pub(crate) fn check(&self) {
+        let mut waiting = 0;
+        let mut idle = 0;
+        let mut timers = 0;
+        for (key, bucket) in self.endpoints.iter() {
+            let endpoint = EndpointKey(key);
+            let conns = || {
+                let all = self.conns.iter();
+                all.filter(move |(_, conn)| conn.endpoint == endpoint)
+            };
+            let counts = &bucket.counts;
+            self.check_gauges(counts, conns().map(|(_, conn)| conn));
+            assert_eq!(counts.waiters as usize, bucket.waiting.len());
+            let parked = u32::from(bucket.parked.is_some());
+            assert_eq!(bucket.permits, counts.slots() + parked, "permits");
+            let opening = conns().filter(|(_, conn)| conn.opening.is_some()).count();
+            assert_eq!(bucket.openings as usize, opening + parked as usize);
+            assert!(bucket.openings as usize <= self.settings.max_connecting);
+            assert!(bucket.waiting.len() <= self.settings.max_waiters);
+            let queued = self.slot_queue.iter().filter(|q| **q == endpoint).count();
+            assert_eq!(queued, parked as usize, "the slot queue");
+            self.check_list(&bucket.idle.keys(&self.conns, |c| &c.links), Place::Idle);
+            self.check_list(
+                &bucket.partial.keys(&self.conns, |c| &c.links),
+                Place::Partial,
+            );
+            let numbers = bucket.waiting.keys(&self.waiters, |w| &w.links);
+            let numbers: Vec<_> = numbers
+                .into_iter()
+                .filter_map(|key| self.waiters.get(key).map(|waiter| waiter.number))
+                .collect();
+            assert!(numbers.is_sorted(), "waiters are in the order of arrival");
+            if counts.waiters > counts.checking {
+                assert!(bucket.idle.is_empty(), "idle while a get waits");
+                assert!(bucket.partial.is_empty(), "capacity while a get waits");
+            }
+            waiting += bucket.waiting.len();
+            idle += bucket.idle.len();
+            if bucket.timer != Tick::NEVER {
+                assert!(self.timers.contains(bucket.timer, Timer::Retry(endpoint)));
+                timers += 1;
+            }
+        }
+        assert_eq!(waiting, self.waiters.len());
+        assert_eq!(idle, self.ages.len());
+        let ages = self.ages.keys(&self.conns, |c| &c.age);
+        let since = ages.iter().filter_map(|key| self.conns.get(*key));
+        assert!(since.map(|conn| conn.idle_since).is_sorted(), "by age");
+        let closing = self.conns.iter();
+        let closing = closing.filter(|(_, conn)| matches!(conn.stage, Stage::Closing(_)));
+        assert_eq!(self.closing, closing.count());
+        assert!(self.timers.len() <= timers + waiting + self.conns.len());
+        let never_later = |key: Key, conn: &Conn| {
+            let timer = Timer::Lifetime(ConnKey(key));
+            matches!(conn.stage, Stage::Ready) || !self.timers.contains(conn.deadline, timer)
+        };
+        for (key, conn) in self.conns.iter() {
+            assert!(conn.stage == Stage::Checking || never_later(key, conn));
+        }
+    }
+
+    fn check_gauges<'a>(&self, counts: &Counts, conns: impl Iterator<Item = &'a Conn>) {
+        let mut found = Counts::default();
+        for conn in conns {
+            *conn.gauge(&mut found) += 1;
+            assert!(conn.uses <= conn.capacity);
+            let is_partial = conn.stage == Stage::Ready
+                && conn.uses > 0
+                && conn.uses < conn.capacity
+                && conn.condemned.is_none();
+            assert_eq!(conn.place == Place::Partial, is_partial);
+            let is_idle = conn.stage == Stage::Ready && conn.uses == 0;
+            assert_eq!(conn.place == Place::Idle, is_idle);
+            assert!(!is_idle || conn.condemned.is_none(), "idle and condemned");
+            assert!(!is_idle || !self.draining, "idle while it drains");
+        }
+        let gauges = |c: &Counts| [c.idle, c.checking, c.in_use, c.connecting, c.closing];
+        assert_eq!(gauges(counts), gauges(&found));
+    }
+
+    fn check_list(&self, keys: &[Key], place: Place) {
+        for key in keys {
+            assert_eq!(self.conns.get(*key).map(|conn| conn.place), Some(place));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! How connections end, and what becomes of their slots and permits.
+//!
+//! Promise: `Close` is asked at most once per connection; its slot and its permit are free only
+//! when nothing of it remains (`Closed`, or `ConnectFailed`); a freed slot goes to the opening
+//! that has waited longest for one.
+
+use super::PoolPolicy;
+use super::bucket::Permit;
+use super::conn::Stage;
+use super::draining;
+use super::event::{Action, CloseReason, ConnKey, EndpointKey, Hook};
+use super::timers::Timer;
+use crate::error::{Error, ErrorKind};
+use crate::time::Tick;
+
+impl PoolPolicy {
+    /// Asks for the connection to be closed, unless that was done before.
+    pub(super) fn close(&mut self, key: ConnKey, reason: CloseReason) {
+        let Some(conn) = self.conns.get(key.0) else {
+            return;
+        };
+        if matches!(conn.stage, Stage::Closing(_)) {
+            return;
+        }
+        let endpoint = conn.endpoint;
+        self.displace(endpoint, key.0);
+        let Some(conn) = self.conns.get_mut(key.0) else {
+            return;
+        };
+        if conn.was_ready {
+            self.timers.remove(conn.deadline, Timer::Lifetime(key));
+        }
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            *conn.gauge(&mut bucket.counts) -= 1;
+            bucket.counts.closing += 1;
+            bucket.counts.closed_by[reason as usize] += 1;
+        }
+        conn.stage = Stage::Closing(reason);
+        self.closing += 1;
+        self.actions.push_back(Action::Close { conn: key, reason });
+    }
+
+    /// No further use: closes a ready connection now if it is in nobody's hands, else at the end
+    /// of its last use.
+    pub(super) fn condemn(&mut self, key: ConnKey, reason: CloseReason) {
+        let Some(conn) = self.conns.get_mut(key.0) else {
+            return;
+        };
+        if conn.uses == 0 {
+            self.close(key, reason);
+            return;
+        }
+        conn.condemned.get_or_insert(reason);
+        let endpoint = conn.endpoint;
+        self.displace(endpoint, key.0);
+    }
+
+    pub(super) fn lifetime_ended(&mut self, now: Tick, key: ConnKey) {
+        // A connection in a health check is looked at when the answer comes.
+        let Some(conn) = self.conns.get(key.0) else {
+            return;
+        };
+        let endpoint = conn.endpoint;
+        if conn.stage == Stage::Ready {
+            self.condemn(key, CloseReason::Lifetime);
+            self.settle(now, endpoint);
+        }
+    }
+
+    pub(super) fn broken(&mut self, now: Tick, key: ConnKey, reason: CloseReason) -> Option<()> {
+        let conn = self.conns.get_mut(key.0)?;
+        let endpoint = conn.endpoint;
+        match conn.stage {
+            Stage::Dialing | Stage::Closing(_) => return None,
+            Stage::Initialising => {
+                let error = Error::new(ErrorKind::Closed, "the connection ended").context(format!(
+                    "initialising the connection to tcp:{}",
+                    conn.address
+                ));
+                if let Some(opening) = &mut conn.opening {
+                    opening.error = Some(error);
+                }
+                self.close(key, reason);
+            }
+            Stage::Ready | Stage::Checking => {
+                if conn.total_uses == 0 {
+                    // A server that drops what nobody used yet would be dialed without end.
+                    self.pause_warming(now, endpoint);
+                }
+                self.condemn(key, reason);
+                self.settle(now, endpoint);
+            }
+        }
+        Some(())
+    }
+
+    pub(super) fn closed(&mut self, now: Tick, key: ConnKey) -> Option<()> {
+        let Stage::Closing(reason) = self.conns.get(key.0)?.stage else {
+            return None;
+        };
+        let conn = self.conns.remove(key.0)?;
+        self.closing -= 1;
+        let bucket = self.endpoints.get_mut(conn.endpoint.0)?;
+        bucket.counts.closing -= 1;
+        if conn.was_ready {
+            bucket.counts.closed += 1;
+            self.notify(conn.endpoint, key, Hook::Closed(reason));
+        }
+        match conn.opening {
+            Some(mut opening) => {
+                let error = opening.error.take().unwrap_or_else(draining);
+                self.attempt_failed(now, conn.endpoint, conn.address, opening, error);
+            }
+            None => self.return_permit(conn.endpoint),
+        }
+        self.slots_freed(now);
+        self.settle(now, conn.endpoint);
+        Some(())
+    }
+
+    /// Gives one permit of the endpoint back.
+    pub(super) fn return_permit(&mut self, endpoint: EndpointKey) {
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            bucket.permits -= 1;
+            self.actions.push_back(Action::ReturnPermit { endpoint });
+        }
+    }
+
+    /// Gives free slots to the openings that wait for one.
+    pub(super) fn slots_freed(&mut self, now: Tick) {
+        while !self.conns.is_full()
+            && let Some(endpoint) = self.slot_queue.pop_front()
+        {
+            let bucket = self.endpoints.get_mut(endpoint.0);
+            if let Some(opening) = bucket.and_then(|bucket| bucket.parked.take()) {
+                self.dial_next(now, endpoint, opening);
+            }
+        }
+    }
+
+    /// Closes idle connections for the openings that wait for a slot, the longest idle first.
+    pub(super) fn evict_for_slots(&mut self) {
+        while self.closing < self.slot_queue.len()
+            && let Some(oldest) = self.ages.first()
+        {
+            self.close(ConnKey(oldest), CloseReason::Evicted);
+        }
+    }
+
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+        self.slot_queue.clear();
+        let endpoints: Vec<_> = self
+            .endpoints
+            .iter()
+            .map(|(key, _)| EndpointKey(key))
+            .collect();
+        for endpoint in endpoints {
+            self.disarm(endpoint);
+            self.fail_waiters(endpoint, u64::MAX, &draining());
+            let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+                continue;
+            };
+            bucket.demand = None;
+            if bucket.permit == Permit::Queued {
+                bucket.permit = Permit::None;
+                self.actions.push_back(Action::WithdrawPermit { endpoint });
+            }
+            if bucket.parked.take().is_some() {
+                bucket.openings -= 1;
+                self.return_permit(endpoint);
+            }
+        }
+        let conns: Vec<_> = self.conns.iter().map(|(key, _)| ConnKey(key)).collect();
+        for conn in conns {
+            self.condemn(conn, CloseReason::Drained);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! One connection as the policy sees it.
+//!
+//! States: Dialing → Initialising → Ready ⇄ Checking → Closing → gone. A Ready connection is idle
+//! (no uses) or in use by up to `capacity` users; one that is condemned takes no further use and
+//! closes when its last use ends. Every stage but Dialing, which may also end in a failure that
+//! leaves nothing, leads to Closing.
+
+use std::net::SocketAddr;
+
+use super::counts::Counts;
+use super::event::{CloseReason, EndpointKey};
+use super::list::Links;
+use crate::error::Error;
+use crate::time::Tick;
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The transport connects.
+    Dialing,
+    /// The protocol's state is made.
+    Initialising,
+    /// Idle or in use.
+    Ready,
+    /// The protocol is asked whether the connection is healthy.
+    Checking,
+    /// `Close` was asked; `Closed` has not come.
+    Closing(CloseReason),
+}
+
+/// Which of its endpoint's lists a Ready connection is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    None,
+    /// In nobody's hands; also in the list of all idle connections by age.
+    Idle,
+    /// In use, with capacity for more users.
+    Partial,
+}
+
+/// The attempt to get one connection: it may dial several addresses, one after the other, and
+/// holds one permit all the while.
+#[derive(Debug, Default)]
+pub(crate) struct Opening {
+    /// Addresses that failed in this opening.
+    pub(crate) tried: Vec<SocketAddr>,
+    /// The endpoint's round in which it began.
+    pub(crate) round: u64,
+    /// Why the connection that is now Closing did not become ready.
+    pub(crate) error: Option<Error>,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) endpoint: EndpointKey,
+    pub(crate) stage: Stage,
+    pub(crate) place: Place,
+    /// Users that hold it now.
+    pub(crate) uses: u32,
+    /// Users that may hold it at once.
+    pub(crate) capacity: u32,
+    /// How often it was handed out.
+    pub(crate) total_uses: u64,
+    /// It takes no further use, for this reason.
+    pub(crate) condemned: Option<CloseReason>,
+    pub(crate) idle_since: Tick,
+    /// Until Ready the end of the time to open it, then the end of its life.
+    pub(crate) deadline: Tick,
+    /// Its place among its endpoint's idle or partial connections.
+    pub(crate) links: Links,
+    /// Its place among all idle connections by age.
+    pub(crate) age: Links,
+    pub(crate) address: SocketAddr,
+    /// Present until Ready.
+    pub(crate) opening: Option<Box<Opening>>,
+    /// Whether it was Ready once.
+    pub(crate) was_ready: bool,
+}
+
+impl Conn {
+    pub(crate) fn dialing(
+        endpoint: EndpointKey,
+        address: SocketAddr,
+        deadline: Tick,
+        opening: Box<Opening>,
+    ) -> Self {
+        Self {
+            endpoint,
+            stage: Stage::Dialing,
+            place: Place::None,
+            uses: 0,
+            capacity: 1,
+            total_uses: 0,
+            condemned: None,
+            idle_since: Tick::ZERO,
+            deadline,
+            links: Links::default(),
+            age: Links::default(),
+            address,
+            opening: Some(opening),
+            was_ready: false,
+        }
+    }
+
+    /// The gauge that counts it.
+    pub(crate) fn gauge<'a>(&self, counts: &'a mut Counts) -> &'a mut u32 {
+        match self.stage {
+            Stage::Dialing | Stage::Initialising => &mut counts.connecting,
+            Stage::Ready if self.uses > 0 => &mut counts.in_use,
+            Stage::Ready => &mut counts.idle,
+            Stage::Checking => &mut counts.checking,
+            Stage::Closing(_) => &mut counts.closing,
+        }
+    }
+}
+
+#[inline]
+pub(crate) fn links(conn: &mut Conn) -> &mut Links {
+    &mut conn.links
+}
+
+#[inline]
+pub(crate) fn age(conn: &mut Conn) -> &mut Links {
+    &mut conn.age
+}

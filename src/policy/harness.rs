@@ -1,0 +1,275 @@
+//! The shell's part, played by hand: [`Harness`] holds what the policy asked for until the test
+//! answers it, keeps the permits, and checks the policy after every step.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
+use super::{Counts, Got, PoolPolicy, Settings};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::Tick;
+
+/// A policy and the shell around it.
+#[derive(Debug)]
+pub(crate) struct Harness {
+    pub(crate) policy: PoolPolicy,
+    pub(crate) now: Tick,
+    /// Asked for and not answered yet.
+    pub(crate) asked: VecDeque<Action>,
+    /// Every action, in order, since it was last taken.
+    pub(crate) log: Vec<Action>,
+    /// Permits that exist, over all endpoints.
+    pub(crate) limit: usize,
+    pub(crate) held: usize,
+    pub(crate) queued: VecDeque<EndpointKey>,
+    /// Addresses that every name has.
+    pub(crate) addresses: u8,
+    /// What `Initialised` says.
+    pub(crate) capacity: u32,
+}
+
+/// Settings with small numbers, for tests.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        max_connections: 8,
+        ..Settings::from(&Config::default())
+    }
+}
+
+pub(crate) fn refused() -> Error {
+    Error::from_errno(ErrorKind::Connect, 111)
+}
+
+pub(crate) const MS: Duration = Duration::from_millis(1);
+
+impl Harness {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            policy: PoolPolicy::new(settings, 1),
+            now: Tick::from_nanos(1_000_000_000),
+            asked: VecDeque::new(),
+            log: Vec::new(),
+            limit: 64,
+            held: 0,
+            queued: VecDeque::new(),
+            addresses: 1,
+            capacity: 1,
+        }
+    }
+
+    pub(crate) fn endpoint(&mut self, label: &str) -> EndpointKey {
+        self.policy.add_endpoint(self.now, label.into()).unwrap()
+    }
+
+    /// Takes the actions over and does those that need no answer.
+    pub(crate) fn pump(&mut self) {
+        self.policy.check();
+        while let Some(action) = self.policy.poll_action() {
+            self.log.push(action.clone());
+            match &action {
+                Action::ReturnPermit { .. } => self.held = self.held.checked_sub(1).unwrap(),
+                Action::WithdrawPermit { endpoint } => self.queued.retain(|q| q != endpoint),
+                Action::Grant { .. } | Action::Fail { .. } | Action::Notify { .. } => {}
+                _ => self.asked.push_back(action),
+            }
+        }
+        assert!(self.held <= self.limit);
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.policy.handle_event(self.now, event);
+        self.pump();
+    }
+
+    pub(crate) fn get(&mut self, endpoint: EndpointKey) -> Result<Got> {
+        let got = self.policy.get(self.now, endpoint);
+        self.pump();
+        got
+    }
+
+    /// A get that has to wait.
+    pub(crate) fn wait(&mut self, endpoint: EndpointKey) -> WaiterKey {
+        match self.get(endpoint).unwrap() {
+            Got::Waiting(waiter) => waiter,
+            Got::Ready { .. } => panic!("it did not wait"),
+        }
+    }
+
+    /// A get that is served at once.
+    pub(crate) fn hit(&mut self, endpoint: EndpointKey) -> ConnKey {
+        match self.get(endpoint).unwrap() {
+            Got::Ready { conn, .. } => conn,
+            Got::Waiting(_) => panic!("it had to wait"),
+        }
+    }
+
+    /// A get that is served after all that it asked for was done.
+    pub(crate) fn open(&mut self, endpoint: EndpointKey) -> ConnKey {
+        let waiter = self.wait(endpoint);
+        self.answer_all();
+        self.granted(waiter).unwrap()
+    }
+
+    pub(crate) fn put(&mut self, conn: ConnKey) {
+        self.put_as(conn, Return::Clean);
+    }
+
+    pub(crate) fn put_as(&mut self, conn: ConnKey, how: Return) {
+        self.policy.put(self.now, conn, how);
+        self.pump();
+    }
+
+    pub(crate) fn cancel(&mut self, waiter: WaiterKey) {
+        self.policy.cancel(self.now, waiter);
+        self.pump();
+    }
+
+    /// Time passes; every deadline on the way is handled at its moment.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now.plus(time);
+        while let Some(next) = self.policy.poll_timeout().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            self.policy.handle_timeout(self.now);
+            self.pump();
+        }
+        self.now = end;
+    }
+
+    /// The good answer to the action.
+    pub(crate) fn answer(&mut self, action: &Action) {
+        let event = match *action {
+            Action::Resolve { endpoint } => Event::Resolved {
+                endpoint,
+                addresses: self.list(),
+                expires: self.now.plus(MS * 30_000),
+            },
+            Action::AcquirePermit { endpoint } if self.held < self.limit => {
+                self.held += 1;
+                let held = vec![0; self.addresses as usize].into();
+                Event::PermitGranted { endpoint, held }
+            }
+            Action::AcquirePermit { endpoint } => {
+                self.queued.push_back(endpoint);
+                Event::PermitQueued { endpoint }
+            }
+            Action::Dial { conn, .. } => Event::Connected { conn },
+            Action::Initialise { conn, .. } => Event::Initialised {
+                conn,
+                capacity: self.capacity,
+            },
+            Action::CheckHealth { conn, .. } => Event::HealthChecked {
+                conn,
+                healthy: true,
+            },
+            Action::Close { conn, .. } => Event::Closed { conn },
+            _ => return,
+        };
+        self.event(event);
+        self.grant_queued();
+    }
+
+    /// The bad answer to the action, where there is one.
+    pub(crate) fn refuse(&mut self, action: &Action) {
+        let event = match *action {
+            Action::Resolve { endpoint } => Event::ResolveFailed {
+                endpoint,
+                error: Error::new(ErrorKind::Resolve, "no such name"),
+            },
+            Action::Dial { conn, .. } => Event::ConnectFailed {
+                conn,
+                error: refused(),
+            },
+            Action::Initialise { conn, .. } => Event::InitFailed {
+                conn,
+                error: Error::new(ErrorKind::Protocol, "bad greeting"),
+            },
+            Action::CheckHealth { conn, .. } => Event::HealthChecked {
+                conn,
+                healthy: false,
+            },
+            _ => return self.answer(action),
+        };
+        self.event(event);
+        self.grant_queued();
+    }
+
+    /// Free permits go to the endpoints that queue for one.
+    pub(crate) fn grant_queued(&mut self) {
+        while self.held < self.limit
+            && let Some(endpoint) = self.queued.pop_front()
+        {
+            self.held += 1;
+            let held = vec![0; self.addresses as usize].into();
+            self.event(Event::PermitGranted { endpoint, held });
+        }
+    }
+
+    /// Everything that is asked for succeeds.
+    pub(crate) fn answer_all(&mut self) {
+        self.grant_queued();
+        while let Some(action) = self.asked.pop_front() {
+            self.answer(&action);
+        }
+    }
+
+    /// Answers well until something is to be dialed; every dial is refused.
+    pub(crate) fn refuse_dials(&mut self) {
+        while let Some(action) = self.asked.pop_front() {
+            match action {
+                Action::Dial { .. } => self.refuse(&action),
+                _ => self.answer(&action),
+            }
+        }
+    }
+
+    /// The next action that was asked for, and everything before it answered well.
+    pub(crate) fn answer_until(&mut self, stop: impl Fn(&Action) -> bool) -> Option<Action> {
+        while let Some(action) = self.asked.pop_front() {
+            if stop(&action) {
+                return Some(action);
+            }
+            self.answer(&action);
+        }
+        None
+    }
+
+    fn list(&self) -> Rc<[std::net::SocketAddr]> {
+        let address = |last| std::net::SocketAddr::from(([127, 0, 0, last], 80));
+        (1..=self.addresses).map(address).collect()
+    }
+
+    pub(crate) fn counts(&self, endpoint: EndpointKey) -> Counts {
+        *self.policy.counts(endpoint).unwrap()
+    }
+
+    /// What the waiter was granted.
+    pub(crate) fn granted(&self, of: WaiterKey) -> Option<ConnKey> {
+        self.log.iter().find_map(|action| match action {
+            Action::Grant { waiter, conn, .. } if *waiter == of => Some(*conn),
+            _ => None,
+        })
+    }
+
+    /// The error that the waiter got.
+    pub(crate) fn failure(&self, of: WaiterKey) -> Option<Error> {
+        self.log.iter().find_map(|action| match action {
+            Action::Fail { waiter, error } if *waiter == of => Some(error.clone()),
+            _ => None,
+        })
+    }
+
+    /// Why the connection was to be closed.
+    pub(crate) fn close_reason(&self, of: ConnKey) -> Option<CloseReason> {
+        self.log.iter().find_map(|action| match action {
+            Action::Close { conn, reason } if *conn == of => Some(*reason),
+            _ => None,
+        })
+    }
+
+    /// How many actions in the log fit.
+    pub(crate) fn logged(&self, fits: impl Fn(&Action) -> bool) -> usize {
+        self.log.iter().filter(|action| fits(action)).count()
+    }
+}

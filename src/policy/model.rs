@@ -1,0 +1,493 @@
+//! Random histories against a naive oracle: plain lists, updated from what the policy was told
+//! and what it did, that say who must come first and what must never be.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
+use super::harness::{Harness, MS, settings};
+use super::{Got, Settings};
+use crate::error::ErrorKind;
+use crate::time::Tick;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Get(usize),
+    TryGet(usize),
+    Cancel(usize),
+    Put(usize, bool),
+    Answer(usize),
+    Refuse(usize),
+    Pass(u64),
+    Demand(usize, bool),
+    Break(usize),
+    Clear(usize),
+    /// An event for a connection in whatever stage, or none.
+    Stray(u32, u8),
+    Drain,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        12 => (0..3_usize).prop_map(Op::Get),
+        2 => (0..3_usize).prop_map(Op::TryGet),
+        4 => (0..64_usize).prop_map(Op::Cancel),
+        12 => (0..64_usize, prop::bool::weighted(0.8)).prop_map(|(i, clean)| Op::Put(i, clean)),
+        30 => (0..64_usize).prop_map(Op::Answer),
+        8 => (0..64_usize).prop_map(Op::Refuse),
+        8 => (0..3_000_u64).prop_map(Op::Pass),
+        2 => (0..3_usize, any::<bool>()).prop_map(|(i, on)| Op::Demand(i, on)),
+        3 => (0..64_usize).prop_map(Op::Break),
+        1 => (0..3_usize).prop_map(Op::Clear),
+        3 => (0..8_u32, 0..8_u8).prop_map(|(i, what)| Op::Stray(i, what)),
+        1 => Just(Op::Drain),
+    ]
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    Opening,
+    Ready,
+    Closing,
+}
+
+#[derive(Debug)]
+struct Known {
+    endpoint: EndpointKey,
+    state: State,
+    /// In a health check, or to be closed when its last use ends.
+    unusable: bool,
+    uses: u32,
+    capacity: u32,
+}
+
+/// The oracle.
+#[derive(Debug, Default)]
+struct Oracle {
+    /// Waiters in the order of arrival.
+    waiting: Vec<(WaiterKey, EndpointKey, Tick)>,
+    conns: BTreeMap<ConnKey, Known>,
+    /// Idle connections; the one that went idle last is last.
+    idle: Vec<ConnKey>,
+    ended: u64,
+}
+
+impl Oracle {
+    fn used(&mut self, conn: ConnKey) {
+        let known = self.conns.get_mut(&conn).expect("a connection that exists");
+        assert_eq!(known.state, State::Ready);
+        assert!(!known.unusable, "handed out though condemned");
+        assert!(known.uses < known.capacity, "over its capacity");
+        known.uses += 1;
+        let endpoint = known.endpoint;
+        if let Some(at) = self.idle.iter().position(|idle| *idle == conn) {
+            self.idle.remove(at);
+            let newer = self.idle[at..].iter();
+            let newer = newer.filter(|newer| self.conns[*newer].endpoint == endpoint);
+            assert_eq!(newer.count(), 0, "a newer idle connection was passed over");
+        }
+    }
+
+    fn hit(&mut self, conn: ConnKey, endpoint: EndpointKey) {
+        assert_eq!(self.conns[&conn].endpoint, endpoint);
+        let overtaken = self.waiting.iter().filter(|w| w.1 == endpoint);
+        assert_eq!(overtaken.count(), 0, "overtook a waiter");
+        self.used(conn);
+    }
+
+    fn put(&mut self, conn: ConnKey, clean: bool) {
+        let known = self.conns.get_mut(&conn).expect("a connection that exists");
+        known.uses -= 1;
+        known.unusable |= !clean;
+        if known.uses == 0 && !known.unusable && known.state == State::Ready {
+            self.idle.push(conn);
+        }
+    }
+
+    fn acted(&mut self, now: Tick, settings: &Settings, action: &Action) {
+        match action {
+            Action::Dial { conn, endpoint, .. } => {
+                let known = Known {
+                    endpoint: *endpoint,
+                    state: State::Opening,
+                    unusable: false,
+                    uses: 0,
+                    capacity: 1,
+                };
+                assert!(self.conns.insert(*conn, known).is_none());
+            }
+            Action::CheckHealth { conn, .. } => {
+                self.idle.retain(|idle| idle != conn);
+                self.conns.get_mut(conn).expect("it exists").unusable = true;
+            }
+            Action::Close { conn, .. } => {
+                let known = self.conns.get_mut(conn).expect("it exists");
+                assert_ne!(known.state, State::Closing, "closed twice");
+                assert_eq!(known.uses, 0, "closed in somebody's hands");
+                known.state = State::Closing;
+                self.idle.retain(|idle| idle != conn);
+            }
+            Action::Grant { waiter, conn, .. } => {
+                let endpoint = self.conns[conn].endpoint;
+                let oldest = self.waiting.iter().position(|w| w.1 == endpoint);
+                let (key, ..) = self.waiting.remove(oldest.expect("a waiter"));
+                assert_eq!(key, *waiter, "not the oldest");
+                self.ended += 1;
+                self.used(*conn);
+            }
+            Action::Fail { waiter, error } => {
+                let at = self.waiting.iter().position(|w| w.0 == *waiter);
+                let (_, _, since) = self.waiting.remove(at.expect("it ends once"));
+                if error.kind() == ErrorKind::GetTimeout {
+                    assert!(now.since(since) >= settings.get_timeout);
+                }
+                self.ended += 1;
+            }
+            _ => {}
+        }
+    }
+
+    /// What an event that the policy takes changes.
+    fn told(&mut self, event: &Event) {
+        match event {
+            Event::Initialised { conn, capacity } => {
+                if let Some(known) = self.conns.get_mut(conn)
+                    && known.state == State::Opening
+                {
+                    known.state = State::Ready;
+                    known.capacity = *capacity;
+                    self.idle.push(*conn);
+                }
+            }
+            Event::HealthChecked { conn, healthy } => {
+                if let Some(known) = self.conns.get_mut(conn)
+                    && known.state == State::Ready
+                    && *healthy
+                {
+                    known.unusable = false;
+                    self.idle.push(*conn);
+                }
+            }
+            Event::ConnectFailed { conn, .. } | Event::Closed { conn } => {
+                self.conns.remove(conn);
+            }
+            Event::Broken { conn, .. } => {
+                if let Some(known) = self.conns.get_mut(conn) {
+                    known.unusable = true;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Run {
+    harness: Harness,
+    oracle: Oracle,
+    settings: Settings,
+    endpoints: Vec<EndpointKey>,
+    seen: usize,
+    drained: bool,
+}
+
+impl Run {
+    fn new(settings: Settings, limit: usize, addresses: u8, capacity: u32) -> Self {
+        let mut harness = Harness::new(settings.clone());
+        harness.limit = limit;
+        harness.addresses = addresses;
+        harness.capacity = capacity;
+        let endpoints = ["a:1", "b:2", "c:3"].map(|label| harness.endpoint(label));
+        Self {
+            harness,
+            oracle: Oracle::default(),
+            settings,
+            endpoints: endpoints.into(),
+            seen: 0,
+            drained: false,
+        }
+    }
+
+    /// Lets the oracle see what was done, and compares.
+    fn compare(&mut self) {
+        for action in &self.harness.log[self.seen..] {
+            self.oracle.acted(self.harness.now, &self.settings, action);
+        }
+        self.seen = self.harness.log.len();
+        let conns = || self.oracle.conns.values();
+        assert!(conns().count() <= self.settings.max_connections);
+        let mut slots = 0;
+        for endpoint in &self.endpoints {
+            let counts = self.harness.counts(*endpoint);
+            let of = |state| {
+                let all = conns().filter(|c| c.endpoint == *endpoint && c.state == state);
+                all.count() as u32
+            };
+            assert_eq!(counts.connecting, of(State::Opening));
+            assert_eq!(counts.live(), of(State::Ready));
+            assert_eq!(counts.closing, of(State::Closing));
+            let in_use = conns().filter(|c| c.endpoint == *endpoint && c.uses > 0);
+            assert_eq!(counts.in_use as usize, in_use.count());
+            let waiting = self.oracle.waiting.iter().filter(|w| w.1 == *endpoint);
+            assert_eq!(counts.waiters as usize, waiting.count());
+            assert!(counts.connecting as usize <= self.settings.max_connecting);
+            assert!(counts.waiters as usize <= self.settings.max_waiters);
+            slots += counts.slots() as usize;
+        }
+        assert!(self.harness.held >= slots, "a slot without a permit");
+        assert!(self.harness.held <= slots + self.endpoints.len());
+    }
+
+    fn event(&mut self, event: Event) {
+        self.oracle.told(&event);
+        self.harness.event(event);
+        self.compare();
+    }
+
+    /// Answers one action, and lets freed permits go to those who queue.
+    fn answer(&mut self, action: &Action, well: bool) {
+        let event = match *action {
+            Action::Dial { conn, .. } if !well => Some(Event::ConnectFailed {
+                conn,
+                error: super::harness::refused(),
+            }),
+            Action::Dial { conn, .. } => Some(Event::Connected { conn }),
+            Action::Initialise { conn, .. } if well => Some(Event::Initialised {
+                conn,
+                capacity: self.harness.capacity,
+            }),
+            Action::CheckHealth { conn, .. } => Some(Event::HealthChecked {
+                conn,
+                healthy: well,
+            }),
+            Action::Close { conn, .. } => Some(Event::Closed { conn }),
+            _ => None,
+        };
+        match event {
+            Some(event) => {
+                self.oracle.told(&event);
+                self.harness.event(event);
+            }
+            None if well => self.harness.answer(action),
+            None => self.harness.refuse(action),
+        }
+        self.compare();
+        self.harness.grant_queued();
+        self.compare();
+    }
+
+    fn get(&mut self, endpoint: EndpointKey) {
+        match self.harness.get(endpoint) {
+            Ok(Got::Ready { conn, .. }) => self.oracle.hit(conn, endpoint),
+            Ok(Got::Waiting(waiter)) => {
+                let entry = (waiter, endpoint, self.harness.now);
+                self.oracle.waiting.push(entry);
+            }
+            Err(error) if self.drained => assert_eq!(error.kind(), ErrorKind::Draining),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Exhausted),
+        }
+        self.compare();
+    }
+
+    fn put(&mut self, index: usize, clean: bool) {
+        let in_use = self.oracle.conns.iter().filter(|(_, c)| c.uses > 0);
+        let in_use: Vec<ConnKey> = in_use.map(|(key, _)| *key).collect();
+        if in_use.is_empty() {
+            return;
+        }
+        let conn = in_use[index % in_use.len()];
+        self.oracle.put(conn, clean);
+        let how = if clean {
+            Return::Clean
+        } else {
+            Return::Discard(CloseReason::Failed)
+        };
+        self.harness.put_as(conn, how);
+        self.compare();
+    }
+
+    fn stray(&mut self, index: u32, what: u8) {
+        let live = self.oracle.conns.keys().find(|key| key.0.index() == index);
+        let stale = ConnKey(crate::slot::Key::new(index, 0xFF_FFFF));
+        let endpoint = self.endpoints[index as usize % 3];
+        let stray = EndpointKey(crate::slot::Key::new(index, 0xFF_FFFF));
+        let closing = |key: &&ConnKey| self.oracle.conns[*key].state == State::Closing;
+        let conn = live.filter(closing).copied().unwrap_or(stale);
+        let event = match what {
+            0 => Event::Connected { conn },
+            1 => Event::Initialised { conn, capacity: 1 },
+            2 => Event::HealthChecked {
+                conn,
+                healthy: true,
+            },
+            3 => Event::Closed { conn: stale },
+            4 => Event::Demand {
+                endpoint: stray,
+                since: Some(Tick::ZERO),
+            },
+            5 => Event::PermitQueued { endpoint: stray },
+            6 => Event::ResolveFailed {
+                endpoint,
+                error: super::harness::refused(),
+            },
+            _ => Event::Broken {
+                conn,
+                reason: CloseReason::Reset,
+            },
+        };
+        // It may answer what is asked for (6): then the true answer is the stray one.
+        self.harness.event(event);
+        self.compare();
+    }
+
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Get(i) => self.get(self.endpoints[i]),
+            Op::TryGet(i) => {
+                let endpoint = self.endpoints[i];
+                let got = self.harness.policy.try_get(self.harness.now, endpoint);
+                if let Some(conn) = got {
+                    self.oracle.hit(conn, endpoint);
+                }
+                self.harness.pump();
+                self.compare();
+            }
+            Op::Cancel(i) if !self.oracle.waiting.is_empty() => {
+                let at = i % self.oracle.waiting.len();
+                let (waiter, ..) = self.oracle.waiting.remove(at);
+                self.harness.cancel(waiter);
+                self.harness.cancel(waiter);
+                self.compare();
+            }
+            Op::Put(i, clean) => self.put(i, clean),
+            Op::Answer(i) | Op::Refuse(i) if !self.harness.asked.is_empty() => {
+                let at = i % self.harness.asked.len();
+                if let Some(action) = self.harness.asked.remove(at) {
+                    self.answer(&action, matches!(op, Op::Answer(_)));
+                }
+            }
+            Op::Pass(ms) => self.pass(MS * ms as u32),
+            Op::Demand(i, on) => {
+                let since = on.then_some(self.harness.now);
+                let endpoint = self.endpoints[i];
+                self.event(Event::Demand { endpoint, since });
+            }
+            Op::Break(i) => {
+                let ready = self.oracle.conns.iter();
+                let ready = ready.filter(|(_, c)| c.state == State::Ready);
+                let ready: Vec<ConnKey> = ready.map(|(key, _)| *key).collect();
+                if let Some(conn) = ready.get(i % ready.len().max(1)) {
+                    let reason = CloseReason::Reset;
+                    self.event(Event::Broken {
+                        conn: *conn,
+                        reason,
+                    });
+                }
+            }
+            Op::Clear(i) => {
+                let endpoint = self.endpoints[i];
+                let conns = self.oracle.conns.values_mut();
+                for known in conns.filter(|c| c.endpoint == endpoint && c.state == State::Ready) {
+                    known.unusable = true;
+                }
+                self.harness
+                    .policy
+                    .clear_endpoint(self.harness.now, endpoint);
+                self.harness.pump();
+                self.compare();
+            }
+            Op::Stray(i, what) => self.stray(i, what),
+            Op::Drain => self.drain(),
+            Op::Cancel(_) | Op::Answer(_) | Op::Refuse(_) => {}
+        }
+    }
+
+    /// Time passes in the oracle's sight: each deadline is compared at its moment.
+    fn pass(&mut self, time: Duration) {
+        let end = self.harness.now.plus(time);
+        while let Some(next) = self.harness.policy.poll_timeout().filter(|n| *n <= end) {
+            let step = next.since(self.harness.now);
+            self.harness.pass(step);
+            self.compare();
+            self.harness.grant_queued();
+            self.compare();
+        }
+        self.harness.now = end;
+    }
+
+    fn drain(&mut self) {
+        self.drained = true;
+        for known in self.oracle.conns.values_mut() {
+            known.unusable = true;
+        }
+        self.event(Event::Drain);
+        assert!(self.oracle.waiting.is_empty());
+    }
+
+    fn answer_all(&mut self) {
+        let mut steps = 0;
+        while let Some(action) = self.harness.asked.pop_front() {
+            self.answer(&action, true);
+            steps += 1;
+            assert!(steps < 10_000, "it asks without end");
+        }
+    }
+
+    /// Everything succeeds and comes back: every waiter ends. Then it drains to nothing.
+    fn finish(&mut self) {
+        let mut rounds = 0;
+        while !self.oracle.waiting.is_empty() {
+            self.answer_all();
+            while self.oracle.conns.values().any(|c| c.uses > 0) {
+                self.put(0, true);
+                self.answer_all();
+            }
+            self.pass(self.settings.connect_retry_delay_max * 2);
+            rounds += 1;
+            assert!(rounds < 100, "a waiter does not end");
+        }
+        self.drain();
+        while self.oracle.conns.values().any(|c| c.uses > 0) {
+            self.put(0, true);
+        }
+        self.answer_all();
+        assert!(self.harness.policy.is_drained());
+        assert!(self.oracle.conns.is_empty());
+        assert_eq!(self.harness.held, 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_history_keeps_the_rules_and_ends(
+        ops in prop::collection::vec(op(), 1..300),
+        (limit, addresses, capacity) in (1..6_usize, 1..4_u8, 1..4_u32),
+        (min_idle, max_connections, uses) in (0..3_usize, 1..8_usize, 0..5_u64),
+        health_check in any::<bool>(),
+        drains in prop::bool::weighted(0.2),
+    ) {
+        let settings = Settings {
+            max_connections,
+            max_waiters: 6,
+            max_connecting: 3,
+            min_idle,
+            max_connection_uses: uses,
+            max_connection_lifetime: Duration::from_secs(20),
+            max_idle_time: Duration::from_secs(6),
+            connect_retry_count: 1,
+            health_check,
+            notify: true,
+            ..settings()
+        };
+        let mut run = Run::new(settings, limit, addresses, capacity);
+        for op in ops {
+            if drains || !matches!(op, Op::Drain) {
+                run.apply(op);
+            }
+        }
+        run.finish();
+    }
+}

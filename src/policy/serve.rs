@@ -1,0 +1,299 @@
+//! Handing out and taking back: who gets a connection that is ready.
+//!
+//! Promise: a waiter is never overtaken; a connection in use that has capacity for more goes
+//! before an idle one, and the newest idle one before older ones; a hit and a clean return
+//! allocate nothing, set no timer and push no action (unless hooks want to be told).
+
+use std::time::Duration;
+
+use super::PoolPolicy;
+use super::conn::{Place, Stage, age, links};
+use super::event::{Action, CloseReason, ConnKey, EndpointKey, Hook, Return, WaiterKey};
+use crate::slot::Key;
+use crate::time::Tick;
+
+/// How much longer than the local oldest waiter another core must have waited to go first.
+const DEMAND_GRACE: Duration = Duration::from_millis(50);
+
+impl PoolPolicy {
+    /// Serves waiters from what is ready, then opens what is missing.
+    pub(super) fn settle(&mut self, now: Tick, endpoint: EndpointKey) {
+        self.serve(now, endpoint);
+        self.ensure(now, endpoint);
+        self.evict_for_slots();
+    }
+
+    /// Gives the oldest waiters what is ready.
+    fn serve(&mut self, now: Tick, endpoint: EndpointKey) {
+        while let Some(bucket) = self.endpoints.get(endpoint.0)
+            && let Some(waiter) = bucket.waiting.first()
+        {
+            if let Some((conn, reused)) = self.take_ready(now, endpoint) {
+                self.leave(waiter);
+                self.actions.push_back(Action::Grant {
+                    waiter: WaiterKey(waiter),
+                    conn,
+                    reused,
+                });
+                continue;
+            }
+            // What is idle now needs a health check first: one per waiter.
+            let Some(bucket) = self.endpoints.get(endpoint.0) else {
+                return;
+            };
+            match bucket.idle.first() {
+                Some(idle) if bucket.counts.waiters > bucket.counts.checking => {
+                    self.start_check(ConnKey(idle));
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// A use of a connection that may be handed out at once.
+    #[inline]
+    pub(super) fn take_ready(
+        &mut self,
+        now: Tick,
+        endpoint: EndpointKey,
+    ) -> Option<(ConnKey, bool)> {
+        loop {
+            let bucket = self.endpoints.get(endpoint.0)?;
+            let key = bucket.partial.first().or(bucket.idle.first())?;
+            let conn = self.conns.get(key)?;
+            if now >= conn.deadline {
+                self.condemn(ConnKey(key), CloseReason::Lifetime);
+                continue;
+            }
+            if self.settings.health_check
+                && !bucket.unchecked
+                && conn.place == Place::Idle
+                && now.since(conn.idle_since) > self.settings.health_check_after
+            {
+                return None;
+            }
+            return self.take(now, endpoint, key);
+        }
+    }
+
+    /// Takes a use of the connection, which is idle or partial.
+    #[inline]
+    fn take(&mut self, now: Tick, endpoint: EndpointKey, key: Key) -> Option<(ConnKey, bool)> {
+        let conn = self.conns.get_mut(key)?;
+        let reused = conn.total_uses > 0;
+        conn.total_uses += 1;
+        if conn.total_uses == self.settings.max_connection_uses {
+            conn.condemned = Some(CloseReason::Uses);
+        }
+        let was_idle = conn.place == Place::Idle;
+        conn.uses += 1;
+        let is_partial = conn.uses < conn.capacity && conn.condemned.is_none();
+        if was_idle || !is_partial {
+            self.displace(endpoint, key);
+        }
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
+        bucket.counts.reused += u64::from(reused);
+        if was_idle {
+            bucket.counts.idle -= 1;
+            bucket.counts.in_use += 1;
+            if is_partial {
+                self.place_partial(endpoint, key);
+            }
+            if reused && self.settings.notify {
+                self.notify(endpoint, ConnKey(key), Hook::Reused);
+            }
+            if self.settings.min_idle > 0 {
+                self.ensure(now, endpoint);
+            }
+        }
+        Some((ConnKey(key), reused))
+    }
+
+    /// One use ends; see [`PoolPolicy::put`].
+    #[inline]
+    pub(super) fn end_use(&mut self, now: Tick, key: ConnKey, how: Return) {
+        let conn = self.conns.get_mut(key.0);
+        let Some(conn) = conn.filter(|c| c.stage == Stage::Ready && c.uses > 0) else {
+            self.ignored += 1;
+            return;
+        };
+        let endpoint = conn.endpoint;
+        conn.uses -= 1;
+        if let Return::Discard(reason) = how {
+            conn.condemned.get_or_insert(reason);
+        } else if now >= conn.deadline {
+            conn.condemned.get_or_insert(CloseReason::Lifetime);
+        }
+        let (uses, condemned, place) = (conn.uses, conn.condemned, conn.place);
+        if uses == 0
+            && let Some(bucket) = self.endpoints.get_mut(endpoint.0)
+        {
+            bucket.counts.in_use -= 1;
+            bucket.counts.idle += 1;
+        }
+        if place == Place::Partial && (uses == 0 || condemned.is_some()) {
+            self.displace(endpoint, key.0);
+        }
+        match condemned {
+            Some(reason) if uses == 0 => {
+                self.close(key, reason);
+                self.settle(now, endpoint);
+            }
+            Some(_) => {}
+            None if uses == 0 => self.went_free(now, endpoint, key),
+            None => {
+                if place == Place::None {
+                    self.place_partial(endpoint, key.0);
+                }
+                self.serve_if_waited_for(now, endpoint);
+            }
+        }
+    }
+
+    /// A good connection has no users: the oldest waiter's, another core's, or idle.
+    #[inline]
+    fn went_free(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey) {
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        if let Some(since) = bucket.demand {
+            let oldest = bucket.waiting.first().and_then(|w| self.waiters.get(w));
+            if oldest.is_none_or(|oldest| oldest.since > since.plus(DEMAND_GRACE)) {
+                bucket.demand = None;
+                self.close(key, CloseReason::Demand);
+                self.settle(now, endpoint);
+                return;
+            }
+        }
+        self.place_idle(now, endpoint, key.0);
+        self.serve_if_waited_for(now, endpoint);
+    }
+
+    #[inline]
+    fn serve_if_waited_for(&mut self, now: Tick, endpoint: EndpointKey) {
+        let bucket = self.endpoints.get(endpoint.0);
+        if bucket.is_some_and(|b| !b.waiting.is_empty()) || !self.slot_queue.is_empty() {
+            self.settle(now, endpoint);
+        }
+    }
+
+    /// A connection that was not in use before is free: new, or found healthy.
+    pub(super) fn became_free(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey) {
+        self.place_idle(now, endpoint, key.0);
+        self.settle(now, endpoint);
+    }
+
+    #[inline]
+    fn place_idle(&mut self, now: Tick, endpoint: EndpointKey, key: Key) {
+        if let Some(conn) = self.conns.get_mut(key)
+            && let Some(bucket) = self.endpoints.get_mut(endpoint.0)
+        {
+            conn.place = Place::Idle;
+            conn.idle_since = now;
+            bucket.idle.push_first(&mut self.conns, key, links);
+            self.ages.push_last(&mut self.conns, key, age);
+        }
+    }
+
+    #[inline]
+    fn place_partial(&mut self, endpoint: EndpointKey, key: Key) {
+        if let Some(conn) = self.conns.get_mut(key)
+            && let Some(bucket) = self.endpoints.get_mut(endpoint.0)
+        {
+            conn.place = Place::Partial;
+            bucket.partial.push_first(&mut self.conns, key, links);
+        }
+    }
+
+    /// Takes the connection out of the lists it is in.
+    #[inline]
+    pub(super) fn displace(&mut self, endpoint: EndpointKey, key: Key) {
+        let (Some(conn), Some(bucket)) =
+            (self.conns.get_mut(key), self.endpoints.get_mut(endpoint.0))
+        else {
+            return;
+        };
+        match std::mem::replace(&mut conn.place, Place::None) {
+            Place::None => {}
+            Place::Partial => bucket.partial.remove(&mut self.conns, key, links),
+            Place::Idle => {
+                bucket.idle.remove(&mut self.conns, key, links);
+                self.ages.remove(&mut self.conns, key, age);
+            }
+        }
+    }
+
+    /// Asks an idle connection for its health.
+    pub(super) fn start_check(&mut self, key: ConnKey) {
+        let Some(conn) = self.conns.get_mut(key.0) else {
+            return;
+        };
+        let endpoint = conn.endpoint;
+        self.displace(endpoint, key.0);
+        if let Some(conn) = self.conns.get_mut(key.0)
+            && let Some(bucket) = self.endpoints.get_mut(endpoint.0)
+        {
+            conn.stage = Stage::Checking;
+            bucket.counts.idle -= 1;
+            bucket.counts.checking += 1;
+            self.actions.push_back(Action::CheckHealth {
+                conn: key,
+                endpoint,
+            });
+        }
+    }
+
+    pub(super) fn health_checked(&mut self, now: Tick, key: ConnKey, healthy: bool) -> Option<()> {
+        let conn = self.conns.get_mut(key.0)?;
+        if conn.stage != Stage::Checking {
+            return None;
+        }
+        let endpoint = conn.endpoint;
+        conn.stage = Stage::Ready;
+        let late = now >= conn.deadline;
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
+        bucket.counts.checking -= 1;
+        bucket.counts.idle += 1;
+        if healthy && !late {
+            self.became_free(now, endpoint, key);
+            return Some(());
+        }
+        let reason = if healthy {
+            CloseReason::Lifetime
+        } else {
+            CloseReason::Unhealthy
+        };
+        self.close(key, reason);
+        self.settle(now, endpoint);
+        Some(())
+    }
+
+    /// Another core waits, or waits no more.
+    pub(super) fn demanded(
+        &mut self,
+        now: Tick,
+        endpoint: EndpointKey,
+        since: Option<Tick>,
+    ) -> Option<()> {
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
+        bucket.demand = since;
+        if since.is_some()
+            && let Some(oldest) = bucket.idle.last()
+        {
+            bucket.demand = None;
+            self.close(ConnKey(oldest), CloseReason::Demand);
+            self.settle(now, endpoint);
+        }
+        Some(())
+    }
+
+    pub(super) fn notify(&mut self, endpoint: EndpointKey, conn: ConnKey, hook: Hook) {
+        if self.settings.notify {
+            self.actions.push_back(Action::Notify {
+                endpoint,
+                conn,
+                hook,
+            });
+        }
+    }
+}

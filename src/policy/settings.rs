@@ -1,0 +1,57 @@
+//! The policy's share of [`Config`]: the limits and times that its decisions depend on.
+
+use std::time::Duration;
+
+use crate::config::Config;
+
+/// Limits and times; each has the meaning of the field of [`Config`] with its name.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Connections over all endpoints: the size of the descriptor table.
+    pub(crate) max_connections: usize,
+    pub(crate) max_endpoints: usize,
+    /// Per endpoint.
+    pub(crate) max_waiters: usize,
+    pub(crate) min_idle: usize,
+    pub(crate) max_connecting: usize,
+    pub(crate) get_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) connect_retry_count: u32,
+    pub(crate) connect_retry_delay: Duration,
+    pub(crate) connect_retry_delay_max: Duration,
+    pub(crate) max_idle_time: Duration,
+    pub(crate) max_connection_lifetime: Duration,
+    /// 0 means without limit.
+    pub(crate) max_connection_uses: u64,
+    pub(crate) health_check_after: Duration,
+    /// Whether connections are asked for their health, but for those of endpoints that said
+    /// otherwise ([`PoolPolicy::skip_health_checks`](super::PoolPolicy::skip_health_checks)).
+    pub(crate) health_check: bool,
+    /// Whether there are hooks to tell.
+    pub(crate) notify: bool,
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        Self {
+            max_connections: config.max_connections_per_shard,
+            max_endpoints: config.max_endpoints,
+            max_waiters: config.max_waiters,
+            min_idle: config.min_idle,
+            max_connecting: config.max_connecting,
+            get_timeout: config.get_timeout,
+            connect_timeout: config.connect_timeout,
+            connect_retry_count: config.connect_retry_count,
+            connect_retry_delay: config.connect_retry_delay,
+            connect_retry_delay_max: config.connect_retry_delay_max,
+            max_idle_time: config.max_idle_time,
+            max_connection_lifetime: config.max_connection_lifetime,
+            max_connection_uses: config.max_connection_uses,
+            health_check_after: config.health_check_after,
+            health_check: true,
+            notify: config.on_connection_created.is_some()
+                || config.on_connection_reused.is_some()
+                || config.on_connection_closed.is_some(),
+        }
+    }
+}

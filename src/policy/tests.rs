@@ -1,0 +1,18 @@
+//! One rule, one test.
+
+use super::Settings;
+use super::event::Action;
+use super::harness::{Harness, settings};
+
+mod opening;
+mod serving;
+
+fn is_dial(action: &Action) -> bool {
+    matches!(action, Action::Dial { .. })
+}
+
+fn with(change: impl FnOnce(&mut Settings)) -> Harness {
+    let mut settings = settings();
+    change(&mut settings);
+    Harness::new(settings)
+}

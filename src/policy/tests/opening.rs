@@ -1,0 +1,268 @@
+//! How the next connection comes about.
+
+use std::time::Duration;
+
+use super::super::event::{Action, CloseReason, Event};
+use super::super::harness::MS;
+use super::{is_dial, with};
+
+#[test]
+fn a_miss_resolves_takes_a_permit_dials_initialises_and_grants() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a.test:80");
+    let waiter = h.wait(ep);
+    assert!(matches!(h.asked.front(), Some(Action::Resolve { .. })));
+    h.answer_all();
+    let conn = h.granted(waiter).unwrap();
+    assert_eq!(h.policy.endpoint_of(conn), Some(ep));
+    assert_eq!(h.policy.address(conn), Some(([127, 0, 0, 1], 80).into()));
+    let kinds = h.logged(|a| matches!(a, Action::Resolve { .. } | Action::AcquirePermit { .. }));
+    assert_eq!(kinds, 2);
+    assert_eq!((h.counts(ep).in_use, h.counts(ep).created), (1, 1));
+    assert!(h.policy.poll_timeout().is_some() && !h.policy.has_work());
+}
+
+#[test]
+fn a_cancelled_get_leaves_its_connect_to_the_pool() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a:1");
+    let waiter = h.wait(ep);
+    let dial = h.answer_until(is_dial).unwrap();
+    h.cancel(waiter);
+    h.answer(&dial);
+    h.answer_all();
+    assert_eq!(h.counts(ep).idle, 1);
+    h.hit(ep);
+}
+
+#[test]
+fn demand_that_vanished_takes_the_permit_request_back() {
+    let mut h = with(|_| {});
+    h.limit = 1;
+    let (a, b) = (h.endpoint("a:1"), h.endpoint("b:1"));
+    h.open(a);
+    let waiter = h.wait(b);
+    h.answer_all();
+    assert_eq!(h.queued.len(), 1);
+    h.cancel(waiter);
+    assert_eq!(h.queued.len(), 0);
+    // A permit that is granted all the same is given back.
+    h.held += 1;
+    h.limit = 2;
+    h.event(Event::PermitGranted {
+        endpoint: b,
+        held: Box::new([]),
+    });
+    assert_eq!(h.held, 1);
+}
+
+#[test]
+fn no_more_is_opened_than_waiters_need_and_settings_allow() {
+    let mut h = with(|s| s.max_connecting = 2);
+    let ep = h.endpoint("a:1");
+    for _ in 0..5 {
+        h.wait(ep);
+    }
+    let mut dials = Vec::new();
+    while let Some(dial) = h.answer_until(is_dial) {
+        dials.push(dial);
+    }
+    assert_eq!((dials.len(), h.counts(ep).connecting), (2, 2));
+    dials.iter().for_each(|dial| h.answer(dial));
+    h.answer_all();
+    assert_eq!((h.counts(ep).created, h.counts(ep).waiters), (5, 0));
+}
+
+#[test]
+fn the_other_addresses_are_tried_at_once_with_the_same_permit() {
+    let mut h = with(|_| {});
+    h.addresses = 3;
+    let ep = h.endpoint("a:1");
+    let waiter = h.wait(ep);
+    for _ in 0..2 {
+        let dial = h.answer_until(is_dial).unwrap();
+        h.refuse(&dial);
+    }
+    h.answer_all();
+    assert!(h.granted(waiter).is_some());
+    assert_eq!(h.logged(is_dial), 3);
+    assert_eq!(h.logged(|a| matches!(a, Action::AcquirePermit { .. })), 1);
+    assert_eq!(h.logged(|a| matches!(a, Action::ReturnPermit { .. })), 0);
+    assert_eq!(h.counts(ep).connect_errors, 2);
+}
+
+#[test]
+fn after_the_last_round_the_waiters_get_the_whole_story() {
+    let mut h = with(|s| s.connect_retry_count = 3);
+    let ep = h.endpoint("localhost:80");
+    let waiter = h.wait(ep);
+    for _ in 0..40 {
+        h.refuse_dials();
+        h.pass(MS * 25);
+    }
+    assert_eq!(h.logged(is_dial), 4);
+    assert_eq!(
+        h.failure(waiter).unwrap().to_string(),
+        "connection refused (os error 111), connecting to tcp:127.0.0.1:80, \
+         connecting to localhost:80, after 3 retry attempts"
+    );
+    assert_eq!(h.held, 0);
+}
+
+#[test]
+fn a_get_after_the_last_round_began_is_not_failed_by_it() {
+    let mut h = with(|s| s.connect_retry_count = 0);
+    let ep = h.endpoint("a:1");
+    let early = h.wait(ep);
+    let dial = h.answer_until(is_dial).unwrap();
+    let late = h.wait(ep);
+    h.refuse(&dial);
+    h.refuse_dials();
+    assert!(h.failure(early).is_some());
+    assert!(h.failure(late).is_none());
+    h.pass(MS * 125);
+    h.answer_all();
+    assert!(h.granted(late).is_some());
+}
+
+#[test]
+fn waiters_are_not_failed_while_a_connection_lives() {
+    let mut h = with(|s| s.connect_retry_count = 0);
+    let ep = h.endpoint("a:1");
+    let conn = h.open(ep);
+    let waiter = h.wait(ep);
+    h.refuse_dials();
+    assert!(h.failure(waiter).is_none());
+    h.put(conn);
+    assert_eq!(h.granted(waiter), Some(conn));
+}
+
+#[test]
+fn a_pause_is_no_hot_loop() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a:1");
+    h.wait(ep);
+    h.refuse_dials();
+    for _ in 0..50 {
+        h.wait(ep);
+    }
+    h.refuse_dials();
+    assert_eq!(h.logged(is_dial), 1);
+}
+
+#[test]
+fn a_failed_resolution_fails_the_waiters_unless_old_addresses_are_known() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a:1");
+    let waiter = h.wait(ep);
+    let resolve = h.asked.pop_front().unwrap();
+    h.refuse(&resolve);
+    let text = h.failure(waiter).unwrap().to_string();
+    assert_eq!(text, "no such name, connecting to a:1");
+    h.pass(MS * 200);
+    h.open(ep);
+    h.pass(Duration::from_secs(40));
+    let waiter = h.wait(ep);
+    let resolve = h.asked.pop_front().unwrap();
+    assert!(matches!(resolve, Action::Resolve { .. }));
+    h.refuse(&resolve);
+    h.answer_all();
+    assert!(h.granted(waiter).is_some());
+}
+
+#[test]
+fn a_failed_init_closes_and_returns_the_permit_only_after_closed() {
+    let mut h = with(|s| s.connect_retry_count = 0);
+    let ep = h.endpoint("a:1");
+    let waiter = h.wait(ep);
+    let init = h.answer_until(|a| matches!(a, Action::Initialise { .. }));
+    h.refuse(&init.unwrap());
+    assert_eq!((h.held, h.counts(ep).closing), (1, 1));
+    assert!(h.failure(waiter).is_none());
+    let close = h.asked.pop_front().unwrap();
+    h.answer(&close);
+    assert_eq!(h.held, 0);
+    let text = h.failure(waiter).unwrap().to_string();
+    assert!(text.starts_with("bad greeting, initialising"), "{text}");
+}
+
+#[test]
+fn a_full_table_evicts_the_longest_idle_connection_of_another_endpoint() {
+    let mut h = with(|s| s.max_connections = 2);
+    let (a, b) = (h.endpoint("a:1"), h.endpoint("b:1"));
+    let (old, new) = (h.open(a), h.open(a));
+    h.put(old);
+    h.put(new);
+    let waiter = h.wait(b);
+    let close = h
+        .answer_until(|a| matches!(a, Action::Close { .. }))
+        .unwrap();
+    assert_eq!(h.close_reason(old), Some(CloseReason::Evicted));
+    assert_eq!(h.logged(is_dial), 2, "not before the slot is free");
+    h.answer(&close);
+    h.answer_all();
+    assert!(h.granted(waiter).is_some());
+    assert_eq!(h.close_reason(new), None);
+}
+
+#[test]
+fn a_full_table_in_use_makes_the_opening_wait_for_any_return() {
+    let mut h = with(|s| s.max_connections = 1);
+    let (a, b) = (h.endpoint("a:1"), h.endpoint("b:1"));
+    let conn = h.open(a);
+    let waiter = h.wait(b);
+    h.answer_all();
+    assert_eq!((h.granted(waiter), h.held), (None, 2));
+    h.put(conn);
+    h.answer_all();
+    assert!(h.granted(waiter).is_some());
+}
+
+#[test]
+fn min_idle_is_kept_while_the_endpoint_is_used_and_without_queueing_for_permits() {
+    let mut h = with(|s| s.min_idle = 2);
+    h.limit = 3;
+    let ep = h.endpoint("a:1");
+    let conn = h.open(ep);
+    assert_eq!(h.counts(ep).idle, 2);
+    h.hit(ep);
+    h.answer_all();
+    assert_eq!((h.counts(ep).idle, h.queued.len()), (1, 0));
+    h.put(conn);
+    h.pass(Duration::from_secs(70));
+    h.answer_all();
+    h.pass(Duration::from_secs(70));
+    h.answer_all();
+    assert_eq!(h.counts(ep).idle, 0);
+}
+
+#[test]
+fn a_get_during_a_pause_is_served_when_the_pause_is_over() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a:1");
+    h.wait(ep);
+    let resolve = h.asked.pop_front().unwrap();
+    h.refuse(&resolve);
+    let waiter = h.wait(ep);
+    assert!(h.asked.is_empty(), "not before the pause is over");
+    h.pass(MS * 125);
+    h.answer_all();
+    assert!(h.granted(waiter).is_some());
+}
+
+#[test]
+fn a_pause_that_ends_unwanted_is_forgotten() {
+    let mut h = with(|s| s.connect_retry_count = 1);
+    let ep = h.endpoint("a:1");
+    let waiter = h.wait(ep);
+    h.refuse_dials();
+    h.cancel(waiter);
+    h.pass(MS * 125);
+    let waiter = h.wait(ep);
+    h.refuse_dials();
+    assert!(h.failure(waiter).is_none(), "its first round, not its last");
+    h.pass(MS * 125);
+    h.refuse_dials();
+    let text = h.failure(waiter).unwrap().to_string();
+    assert!(text.ends_with("after 1 retry attempts"), "{text}");
+}

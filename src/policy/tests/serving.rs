@@ -1,0 +1,318 @@
+//! Who gets a connection, and how connections end.
+
+use std::time::Duration;
+
+use super::super::Got;
+use super::super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Hook, Return};
+use super::super::harness::{MS, refused};
+use super::{is_dial, with};
+use crate::error::ErrorKind;
+use crate::slot::Key;
+
+#[test]
+fn a_hit_and_a_clean_return_push_no_action_and_set_no_timer() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a:1");
+    let conn = h.open(ep);
+    h.put(conn);
+    h.log.clear();
+    let deadline = h.policy.poll_timeout();
+    let timers = h.policy.timers.len();
+    assert_eq!(h.get(ep).unwrap(), Got::Ready { conn, reused: true });
+    h.put(conn);
+    assert_eq!((h.log.len(), h.policy.timers.len()), (0, timers));
+    assert_eq!(h.policy.poll_timeout(), deadline);
+}
+
+#[test]
+fn the_newest_idle_connection_goes_first() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a:1");
+    let (a, b) = (h.open(ep), h.open(ep));
+    h.put(b);
+    h.put(a);
+    assert_eq!(h.policy.try_get(h.now, ep), Some(a));
+    assert_eq!(h.hit(ep), b);
+    assert_eq!(h.policy.try_get(h.now, ep), None);
+}
+
+#[test]
+fn waiters_are_served_in_the_order_of_arrival_and_each_ends_once() {
+    let mut h = with(|_| {});
+    h.limit = 1;
+    let ep = h.endpoint("a:1");
+    let conn = h.open(ep);
+    let waiters = [h.wait(ep), h.wait(ep), h.wait(ep)];
+    h.answer_all();
+    h.cancel(waiters[1]);
+    h.log.clear();
+    h.put(conn);
+    assert_eq!(h.granted(waiters[0]), Some(conn));
+    h.put(conn);
+    assert_eq!(h.granted(waiters[2]), Some(conn));
+    h.cancel(waiters[2]);
+    h.put(conn);
+    h.pass(Duration::from_secs(10));
+    let ends = h.logged(|a| matches!(a, Action::Grant { .. } | Action::Fail { .. }));
+    assert_eq!(ends, 2);
+}
+
+#[test]
+fn too_many_waiters_are_refused_with_figures() {
+    let mut h = with(|s| s.max_waiters = 1);
+    let ep = h.endpoint("a:1");
+    h.wait(ep);
+    let error = h.get(ep).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted);
+    assert_eq!(error.exhaustion().unwrap().waiters, 1);
+}
+
+#[test]
+fn a_get_that_waited_too_long_says_how_the_last_connect_failed() {
+    let mut h = with(|s| s.connect_retry_count = 100);
+    let ep = h.endpoint("a.test:80");
+    let waiter = h.wait(ep);
+    for _ in 0..100 {
+        h.refuse_dials();
+        h.pass(MS * 100);
+    }
+    assert_eq!(h.granted(waiter), None);
+    let error = h.failure(waiter).unwrap();
+    assert_eq!(error.kind(), ErrorKind::GetTimeout);
+    let figures = error.exhaustion().unwrap();
+    assert_eq!(figures.waited, Duration::from_secs(5));
+    let last = figures.last_connect_error.as_deref().unwrap();
+    assert!(
+        last.starts_with("connection refused (os error 111)"),
+        "{last}"
+    );
+    assert_eq!(h.counts(ep).get_timeouts, 1);
+}
+
+#[test]
+fn a_shared_connection_serves_gets_while_in_use_up_to_its_capacity() {
+    let mut h = with(|_| {});
+    h.capacity = 3;
+    let ep = h.endpoint("a:1");
+    let conn = h.open(ep);
+    assert_eq!((h.hit(ep), h.hit(ep)), (conn, conn));
+    let other = h.open(ep);
+    assert_ne!(conn, other);
+    h.put(conn);
+    h.put(conn);
+    h.put(other);
+    assert_eq!(h.hit(ep), conn, "in use before idle");
+    h.put_as(conn, Return::Discard(CloseReason::Failed));
+    assert_eq!(h.close_reason(conn), None, "one use is left");
+    assert_eq!(h.hit(ep), other, "no new use after a discard");
+    h.put(conn);
+    assert_eq!(h.close_reason(conn), Some(CloseReason::Failed));
+}
+
+#[test]
+fn foreign_demand_takes_the_oldest_idle_connection_or_the_next_return() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a:1");
+    let (a, b) = (h.open(ep), h.open(ep));
+    let since = Some(h.now);
+    h.put(a);
+    h.event(Event::Demand {
+        endpoint: ep,
+        since,
+    });
+    assert_eq!(h.close_reason(a), Some(CloseReason::Demand));
+    h.answer_all();
+    h.event(Event::Demand {
+        endpoint: ep,
+        since,
+    });
+    h.put(b);
+    assert_eq!(h.close_reason(b), Some(CloseReason::Demand));
+}
+
+#[test]
+fn a_local_waiter_about_as_old_goes_before_foreign_demand() {
+    let mut h = with(|_| {});
+    h.limit = 1;
+    let ep = h.endpoint("a:1");
+    let conn = h.open(ep);
+    let since = Some(h.now);
+    h.event(Event::Demand {
+        endpoint: ep,
+        since,
+    });
+    h.pass(MS * 50);
+    let near = h.wait(ep);
+    h.pass(MS);
+    let far = h.wait(ep);
+    h.put(conn);
+    assert_eq!(h.granted(near), Some(conn));
+    h.put(conn);
+    assert_eq!(h.granted(far), None);
+    assert_eq!(h.close_reason(conn), Some(CloseReason::Demand));
+}
+
+#[test]
+fn connections_end_by_idle_time_lifetime_and_uses() {
+    let mut h = with(|s| {
+        s.max_connection_lifetime = Duration::from_secs(100);
+        s.max_connection_uses = 3;
+    });
+    let ep = h.endpoint("a:1");
+    let (a, b, c) = (h.open(ep), h.open(ep), h.open(ep));
+    h.put(a);
+    h.pass(Duration::from_millis(59_999));
+    assert_eq!(h.close_reason(a), None);
+    h.pass(MS);
+    assert_eq!(h.close_reason(a), Some(CloseReason::IdleTime));
+    h.pass(Duration::from_secs(40));
+    assert_eq!(h.close_reason(b), None, "in use");
+    h.put(b);
+    assert_eq!(h.close_reason(b), Some(CloseReason::Lifetime));
+    h.put(c);
+    h.answer_all();
+    let d = h.open(ep);
+    h.put(d);
+    h.hit(ep);
+    h.put(d);
+    h.hit(ep);
+    h.put(d);
+    assert_eq!(h.close_reason(d), Some(CloseReason::Uses));
+}
+
+#[test]
+fn what_idled_long_is_asked_for_its_health_before_it_is_handed_out() {
+    let mut h = with(|s| s.health_check = true);
+    let ep = h.endpoint("a:1");
+    let (a, b) = (h.open(ep), h.open(ep));
+    h.put(a);
+    h.put(b);
+    h.pass(MS * 501);
+    let waiter = h.wait(ep);
+    let check = h.asked.pop_front().unwrap();
+    assert!(matches!(check, Action::CheckHealth { conn, .. } if conn == b));
+    h.refuse(&check);
+    assert_eq!(h.close_reason(b), Some(CloseReason::Unhealthy));
+    h.answer_all();
+    assert_eq!(h.granted(waiter), Some(a));
+    assert_eq!(h.logged(is_dial), 2);
+}
+
+#[test]
+fn a_broken_connection_is_closed_at_once_only_when_nobody_holds_it() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a:1");
+    let (a, b) = (h.open(ep), h.open(ep));
+    h.put(a);
+    let reason = CloseReason::PeerClosed;
+    h.event(Event::Broken { conn: a, reason });
+    h.event(Event::Broken { conn: b, reason });
+    assert_eq!(h.close_reason(a), Some(reason));
+    assert_eq!(h.close_reason(b), None);
+    h.put(b);
+    assert_eq!(h.close_reason(b), Some(reason));
+    assert_eq!(h.counts(ep).closed_by(reason), 2);
+}
+
+#[test]
+fn clearing_closes_idle_now_and_busy_at_return() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a:1");
+    let (a, b) = (h.open(ep), h.open(ep));
+    h.put(a);
+    h.policy.clear_endpoint(h.now, ep);
+    h.pump();
+    assert_eq!(h.close_reason(a), Some(CloseReason::Requested));
+    h.put(b);
+    assert_eq!(h.close_reason(b), Some(CloseReason::Requested));
+}
+
+#[test]
+fn draining_fails_waiters_closes_all_and_returns_every_permit() {
+    let mut h = with(|_| {});
+    h.limit = 3;
+    let ep = h.endpoint("a:1");
+    let (a, b) = (h.open(ep), h.open(ep));
+    h.put(b);
+    let (c, waiter) = (h.hit(ep), h.wait(ep));
+    assert_eq!(c, b);
+    let dial = h.answer_until(is_dial).unwrap();
+    h.put(a);
+    h.event(Event::Drain);
+    assert_eq!(h.granted(waiter), Some(a));
+    h.answer(&dial);
+    h.answer_all();
+    assert_eq!(h.get(ep).unwrap_err().kind(), ErrorKind::Draining);
+    assert!(!h.policy.is_drained());
+    h.put(a);
+    h.put(c);
+    h.answer_all();
+    assert!(h.policy.is_drained());
+    assert_eq!(h.held, 0);
+}
+
+#[test]
+fn hooks_are_told_when_there_are_any() {
+    let mut h = with(|s| s.notify = true);
+    let ep = h.endpoint("a:1");
+    let conn = h.open(ep);
+    h.put(conn);
+    h.hit(ep);
+    h.put_as(conn, Return::Discard(CloseReason::Failed));
+    h.answer_all();
+    let told = h.log.iter().filter_map(|action| match action {
+        Action::Notify { hook, .. } => Some(*hook),
+        _ => None,
+    });
+    let closed = Hook::Closed(CloseReason::Failed);
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [Hook::Created, Hook::Reused, closed]
+    );
+}
+
+#[test]
+fn stale_keys_are_counted_and_change_nothing() {
+    let mut h = with(|_| {});
+    let conn = ConnKey(Key::new(3, 9));
+    let endpoint = EndpointKey(Key::new(3, 9));
+    h.event(Event::Connected { conn });
+    h.event(Event::Closed { conn });
+    h.event(Event::ConnectFailed {
+        conn,
+        error: refused(),
+    });
+    h.event(Event::PermitQueued { endpoint });
+    h.put(conn);
+    assert_eq!(h.policy.ignored_events(), 5);
+    assert_eq!(h.get(endpoint).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert!(h.log.is_empty());
+}
+
+#[test]
+fn a_full_table_of_endpoints_lets_go_of_the_least_lately_used_one_that_is_unused() {
+    let mut h = with(|s| s.max_endpoints = 2);
+    let a = h.endpoint("a:1");
+    let b = h.endpoint("b:1");
+    h.open(a);
+    h.endpoint("c:1");
+    assert!(h.policy.counts(a).is_some() && h.policy.counts(b).is_none());
+    let c = h.endpoint("d:1");
+    h.wait(c);
+    let full = h.policy.add_endpoint(h.now, "e:1".into()).unwrap_err();
+    assert_eq!(full.kind(), ErrorKind::Exhausted);
+}
+
+#[test]
+fn one_call_handles_a_bounded_batch_of_deadlines() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a:1");
+    for _ in 0..100 {
+        h.wait(ep);
+    }
+    h.now = h.now.plus(Duration::from_secs(5));
+    h.policy.handle_timeout(h.now);
+    h.pump();
+    assert_eq!(h.counts(ep).waiters, 36);
+    assert!(h.policy.poll_timeout().is_some_and(|next| next <= h.now));
+}

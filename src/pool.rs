@@ -1,0 +1,340 @@
+//! The face of the pool on one core: ask for a name, get a live connection.
+//!
+//! Promise: a get ends exactly once, within [`Config::get_timeout`](crate::Config::get_timeout);
+//! one that is dropped leaves the queue, and a connect that was started for it goes to the next.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crate::conn::Conn;
+use crate::endpoint::Endpoint;
+use crate::error::{Error, Result};
+use crate::local;
+use crate::policy::event::{ConnKey, WaiterKey};
+use crate::protocol::{Erased, Plain, Protocol, typed_state};
+use crate::ring::budget;
+use crate::shard::{EndpointRef, Gotten, Shard};
+use crate::stats::Stats;
+use crate::stream::Stream;
+
+/// The pool of the calling thread's core. Cheap to clone; it never leaves its thread.
+pub struct Pool<P: Protocol = Plain> {
+    shard: Rc<Shard>,
+    protocol: Rc<P>,
+}
+
+impl Pool<Plain> {
+    /// The pool of this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotOnShard`](crate::ErrorKind::NotOnShard) if the thread has none: it was not
+    /// started by [`Shards`](crate::Shards) and has not joined a [`Group`](crate::Group), or its
+    /// runtime has ended.
+    pub fn local() -> Result<Self> {
+        Ok(Self {
+            shard: local::current()?,
+            protocol: Rc::new(Plain),
+        })
+    }
+
+    /// The same pool with a protocol: state for each connection, checked and shared as the
+    /// protocol says. Its connections are kept apart from all others.
+    pub fn protocol<P: Protocol>(&self, protocol: P) -> Pool<P> {
+        Pool {
+            shard: self.shard.clone(),
+            protocol: Rc::new(protocol),
+        }
+    }
+
+    /// The statistics of every endpoint this process has connections of, or has had.
+    pub fn all_stats(&self) -> Vec<(Endpoint, Stats)> {
+        let all = self.shard.all_totals().into_iter();
+        all.map(|(endpoint, account)| (endpoint, Stats::new(account)))
+            .collect()
+    }
+
+    /// Takes no new gets on this core, lets busy connections finish, closes idle ones, and
+    /// returns when none is left; after `deadline` the busy ones are closed too. Returns how many
+    /// that were.
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        self.shard.drain(deadline).await
+    }
+}
+
+impl<P: Protocol> Pool<P> {
+    /// Makes the endpoint known and returns a handle whose gets hash and allocate nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a bad text, naming the
+    /// byte; [`ErrorKind::Exhausted`](crate::ErrorKind::Exhausted) if the core knows
+    /// [`Config::max_endpoints`](crate::Config::max_endpoints) and none can make room.
+    pub fn endpoint<E>(&self, endpoint: E) -> Result<EndpointHandle<P>>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        let endpoint: Endpoint = endpoint.try_into()?;
+        let erased = Rc::new(Erased::new(self.protocol.clone(), endpoint.clone()));
+        let key = Erased::<P>::key_of(&self.protocol);
+        let inner = self.shard.endpoint(endpoint, key, erased)?;
+        Ok(EndpointHandle {
+            shard: self.shard.clone(),
+            protocol: self.protocol.clone(),
+            inner,
+        })
+    }
+
+    /// A live connection to `endpoint`: an idle one, or the first that becomes free or opens.
+    ///
+    /// # Errors
+    ///
+    /// As [`EndpointHandle::get`], and as [`Pool::endpoint`].
+    pub async fn get<E>(&self, endpoint: E) -> Result<Conn<P>>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        let endpoint = self.endpoint(endpoint)?;
+        endpoint.get().await
+    }
+
+    /// An idle connection to `endpoint`, if this core has one; it never waits nor opens one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::endpoint`].
+    pub fn try_get<E>(&self, endpoint: E) -> Result<Option<Conn<P>>>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        self.endpoint(endpoint)?.try_get()
+    }
+
+    /// Runs `work` with a connection and releases it if `work` ends well; a failure, or dropping
+    /// the future, closes it.
+    ///
+    /// ```no_run
+    /// # async fn f() -> ringpool::Result<()> {
+    /// let pool = ringpool::Pool::local()?;
+    /// let pong = pool
+    ///     .with_connection("localhost:6379", async |conn| {
+    ///         conn.write_all(b"PING\r\n").await?;
+    ///         conn.read_line(64).await
+    ///     })
+    ///     .await?;
+    /// assert_eq!(pong, "+PONG");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`EndpointHandle::get`], or what `work` returns.
+    pub async fn with_connection<E, F, T, R>(&self, endpoint: E, work: F) -> Result<T, R>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+        F: AsyncFnOnce(&Conn<P>) -> Result<T, R>,
+        R: From<Error>,
+    {
+        let conn = self.get(endpoint).await?;
+        let value = work(&conn).await?;
+        conn.release();
+        Ok(value)
+    }
+
+    /// The statistics of one endpoint, all cores together. Counts of other cores may lag by one
+    /// turn of their loops.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::endpoint`].
+    pub fn stats<E>(&self, endpoint: E) -> Result<Stats>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        Ok(self.endpoint(endpoint)?.stats())
+    }
+
+    /// Closes this core's idle connections to `endpoint`, and its busy ones when they come back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::endpoint`].
+    pub fn clear_endpoint<E>(&self, endpoint: E) -> Result<()>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        self.endpoint(endpoint)?.clear();
+        Ok(())
+    }
+}
+
+impl<P: Protocol> Clone for Pool<P> {
+    fn clone(&self) -> Self {
+        Self {
+            shard: self.shard.clone(),
+            protocol: self.protocol.clone(),
+        }
+    }
+}
+
+impl<P: Protocol> fmt::Debug for Pool<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("shard", &self.shard.id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One endpoint of a core's pool.
+pub struct EndpointHandle<P: Protocol = Plain> {
+    shard: Rc<Shard>,
+    protocol: Rc<P>,
+    inner: Rc<EndpointRef>,
+}
+
+impl<P: Protocol> EndpointHandle<P> {
+    /// The endpoint in its canonical form.
+    pub fn endpoint(&self) -> &Endpoint {
+        self.inner.endpoint()
+    }
+
+    /// A live connection: an idle one, or the first that becomes free or opens. A get of an idle
+    /// connection costs no system call; it spends one unit of tokio's cooperative budget.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind`](crate::ErrorKind)`::GetTimeout` after
+    /// [`Config::get_timeout`](crate::Config::get_timeout) and `Exhausted` at
+    /// [`Config::max_waiters`](crate::Config::max_waiters), both with the pool's figures;
+    /// `Resolve`, `Connect` or `ConnectTimeout` when no address can be reached; `Protocol` when
+    /// the protocol's `init` failed; `Draining`; `NotOnShard` when the core's runtime has ended.
+    pub fn get(&self) -> Get<'_, P> {
+        Get {
+            handle: self,
+            waiter: None,
+        }
+    }
+
+    /// An idle connection, if this core has one; it never waits nor opens one.
+    ///
+    /// # Errors
+    ///
+    /// `NotOnShard` when the core's runtime has ended.
+    pub fn try_get(&self) -> Result<Option<Conn<P>>> {
+        self.shard
+            .try_get(&self.inner)?
+            .map(|conn| self.conn(conn, true))
+            .transpose()
+    }
+
+    /// The statistics of the endpoint, all cores together.
+    pub fn stats(&self) -> Stats {
+        self.shard
+            .totals(&self.inner)
+            .map(Stats::new)
+            .unwrap_or_default()
+    }
+
+    /// Closes this core's idle connections, and its busy ones when they come back.
+    pub fn clear(&self) {
+        self.shard.clear(&self.inner);
+    }
+
+    fn conn(&self, conn: ConnKey, reused: bool) -> Result<Conn<P>> {
+        let stream = Stream::new(self.shard.clone(), conn);
+        let (state, shared) = self.shard.state_of(conn);
+        let plain = state.is_none();
+        let state = if plain {
+            None
+        } else {
+            Some(typed_state::<P>(state)?)
+        };
+        let conn = Conn::new(stream, self.protocol.clone(), state, reused, shared);
+        if let Some(state) = conn.state() {
+            // A panic drops `conn`, which gives it back.
+            self.protocol.on_acquire(state);
+        }
+        Ok(conn)
+    }
+}
+
+impl<P: Protocol> Clone for EndpointHandle<P> {
+    fn clone(&self) -> Self {
+        Self {
+            shard: self.shard.clone(),
+            protocol: self.protocol.clone(),
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<P: Protocol> fmt::Debug for EndpointHandle<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EndpointHandle")
+            .field(self.inner.endpoint())
+            .finish()
+    }
+}
+
+/// A get under way. Dropping it leaves the queue; a connection that was already granted goes back.
+#[must_use = "a get does nothing until it is awaited"]
+pub struct Get<'a, P: Protocol> {
+    handle: &'a EndpointHandle<P>,
+    waiter: Option<WaiterKey>,
+}
+
+impl<P: Protocol> Future for Get<'_, P> {
+    type Output = Result<Conn<P>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Spent by failures too: a loop of them must not starve the core either.
+        let progress = ready!(budget::poll_budget(cx));
+        let gotten = ready!(self.poll_gotten(cx));
+        progress.made_progress();
+        Poll::Ready(gotten.and_then(|(conn, reused)| self.handle.conn(conn, reused)))
+    }
+}
+
+impl<P: Protocol> Get<'_, P> {
+    fn poll_gotten(&mut self, cx: &mut Context<'_>) -> Poll<Result<(ConnKey, bool)>> {
+        let shard = &self.handle.shard;
+        let waiter = match self.waiter {
+            Some(waiter) => waiter,
+            None => match shard.get(&self.handle.inner)? {
+                Gotten::Ready { conn, reused } => return Poll::Ready(Ok((conn, reused))),
+                Gotten::Waiting(waiter) => waiter,
+            },
+        };
+        self.waiter = Some(waiter);
+        let granted = ready!(shard.poll_waiter(waiter, cx));
+        self.waiter = None;
+        Poll::Ready(granted)
+    }
+}
+
+impl<P: Protocol> Drop for Get<'_, P> {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter {
+            self.handle.shard.cancel(waiter);
+        }
+    }
+}
+
+impl<P: Protocol> fmt::Debug for Get<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Get")
+            .field("waiter", &self.waiter)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,138 @@
+//! Closing a direct descriptor does not end what runs on it: an armed receive keeps the socket
+//! alive, and the peer sees no FIN. So a close cancels first, in the same submission.
+//!
+//! Promise: cancel hard-linked to close, in one submission (D24); the slot is free after the close
+//! and every other operation on it are final (D25); what the cancel missed, because it was between
+//! two states in the kernel, is cancelled again by its identity. After [`Ring::close`] the caller
+//! hears of the slot only `WriteDone` and then one `Closed`.
+
+#![allow(unsafe_code)]
+
+use io_uring::squeue::Flags;
+
+use crate::error::{Error, ErrorKind};
+use crate::ring::Ring;
+use crate::ring::conn::{Phase, Recv};
+use crate::ring::events::Event;
+use crate::ring::opcode;
+use crate::ring::queue::Class;
+use crate::ring::token::{Kind, Token};
+use crate::slot::Key;
+
+/// What can wait for the peer, with the kind of the cancel for each.
+const WAITING: [(Kind, Kind); 4] = [
+    (Kind::Recv, Kind::CancelRecv),
+    (Kind::Send, Kind::CancelSend),
+    (Kind::Connect, Kind::CancelConnect),
+    (Kind::Shutdown, Kind::CancelShutdown),
+];
+
+impl Ring {
+    /// Closes the slot of `key`, whatever it is doing. Ends in `Closed`. Again, or with a stale
+    /// key, it does nothing; if a `ConnectFailed` is queued, that becomes the `Closed`.
+    pub(crate) fn close(&mut self, key: Key) {
+        let Some(conn) = self.live_mut(key) else {
+            self.events.failed_to_closed(key);
+            return;
+        };
+        if conn.close_asked {
+            return;
+        }
+        conn.close_asked = true;
+        if conn.phase != Phase::Closing {
+            self.start_close(key);
+        }
+    }
+
+    /// Gives up what was not pushed yet, and cancels and closes the rest.
+    pub(super) fn start_close(&mut self, key: Key) {
+        let conn = self.at(key);
+        conn.phase = Phase::Closing;
+        conn.recv = Recv::Off;
+        conn.drop_pieces();
+        self.ops.abandon(key);
+        let socket = Token::new(Kind::Socket, key).encode();
+        for user_data in self.queue.forget(key.index()) {
+            // The kernel never sees these, so they are final now (D5).
+            self.ops.complete(user_data, false);
+            if user_data == socket {
+                self.at(key).installed = false;
+            }
+        }
+        if self.at(key).installed {
+            self.push_close(key);
+        } else if self.ops.outstanding(key) == 0 {
+            self.finish(key);
+        }
+    }
+
+    fn push_close(&mut self, key: Key) {
+        let index = key.index();
+        self.entries.clear();
+        let outstanding = self.ops.outstanding(key);
+        if outstanding != 0 {
+            // By identity if it is only the receive: by slot, the kernel looks at every operation.
+            let cancel = if outstanding == Kind::Recv.bit() {
+                opcode::cancel(Token::new(Kind::Recv, key).encode())
+            } else {
+                opcode::cancel_slot(index)
+            };
+            // Hard, because a cancel that finds nothing must not keep the close from happening.
+            self.entries.push(cancel.flags(Flags::IO_HARDLINK));
+        }
+        self.entries.push(opcode::close(index));
+        let kinds: &[Kind] = match self.entries.len() {
+            1 => &[Kind::Close],
+            _ => &[Kind::Cancel, Kind::Close],
+        };
+        // SAFETY: neither entry points at memory.
+        unsafe { self.issue_chain(kinds, key, Class::Control) };
+    }
+
+    /// The descriptor is closed: cancels by identity what is still in flight.
+    pub(super) fn chase(&mut self, key: Key) {
+        for (target, cancel) in WAITING {
+            if self.ops.has(target, key) && !self.ops.has(cancel, key) {
+                let entry = opcode::cancel(Token::new(target, key).encode());
+                // SAFETY: the entry points at no memory.
+                unsafe { self.issue(cancel, key, entry, Class::Control) };
+            }
+        }
+    }
+
+    /// A cancel completed. Its result says little (D3): only if it found nothing and its target
+    /// is still in flight, it met the target between two states and is sent again.
+    pub(super) fn on_cancel(&mut self, key: Key, res: i32) {
+        if res == -libc::ENOENT
+            && self.at(key).phase == Phase::Closing
+            && !self.ops.has(Kind::Close, key)
+        {
+            self.chase(key);
+        }
+    }
+
+    /// Everything on the slot is final: it is free.
+    pub(super) fn finish(&mut self, key: Key) {
+        self.return_unsent(key);
+        let datagram = self.is_datagram(key);
+        let conn = self.at(key);
+        conn.drop_pieces();
+        conn.phase = Phase::Free;
+        let event = if datagram {
+            let own = self.datagram_slot(key);
+            self.datagrams.remove(own);
+            Event::DatagramClosed { key }
+        } else if conn.close_asked {
+            Event::Closed { key }
+        } else {
+            let error = self.connect_error(key);
+            Event::ConnectFailed { key, error }
+        };
+        self.events.push(event);
+    }
+
+    /// The error of calls on a connection that is closed or closing.
+    pub(super) fn closed() -> Error {
+        Error::new(ErrorKind::Closed, "the connection is closed")
+    }
+}

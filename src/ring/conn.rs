@@ -1,0 +1,124 @@
+//! One slot of the descriptor table as the ring sees it. The states here and the operations in
+//! flight (see [`op`](super::op)) together decide what may be submitted for the slot.
+//!
+//! Promise: a slot is `Free` only when no operation refers to it and its descriptor is closed
+//! (D25).
+//!
+//! States of a slot: `Free` → `Connecting` → `Open` → `Closing` → `Free`; a connect that fails goes
+//! from `Connecting` to `Closing`. States of its receive (D37): `Off`, `Armed`, `Cancelling` (over
+//! its bound), `Paused` (cancelled), `Starved` (no buffer was left), `Done` (the end was seen).
+
+use std::collections::VecDeque;
+
+use crate::ring::buffers::Chunk;
+use crate::ring::events::End;
+use crate::ring::send::SendQueue;
+use crate::slot::Key;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Phase {
+    #[default]
+    Free,
+    Connecting,
+    Open,
+    Closing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Recv {
+    #[default]
+    Off,
+    Armed,
+    Cancelling,
+    Paused,
+    Starved,
+    Done,
+}
+
+/// A slot.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) key: Key,
+    pub(super) phase: Phase,
+    pub(super) recv: Recv,
+    /// The caller asked for the close and is owed a `Closed`.
+    pub(super) close_asked: bool,
+    /// The limit of the connect ran out.
+    pub(super) timed_out: bool,
+    /// The descriptor may be in the slot.
+    pub(super) installed: bool,
+    /// A `Readable` is queued.
+    pub(super) readable_told: bool,
+    /// A `Writable` is queued.
+    pub(super) writable_told: bool,
+    /// Why the connect, or the datagram socket, failed; 0 if it did not.
+    pub(super) failure: i32,
+    pub(super) end: Option<End>,
+    /// Received and not read yet.
+    pub(super) pieces: VecDeque<Chunk>,
+    pub(super) unread: usize,
+    /// How many of the pieces hold a buffer of the kernel's.
+    pub(super) lent: u16,
+    pub(super) send: SendQueue,
+}
+
+impl Conn {
+    pub(super) fn free() -> Self {
+        Self {
+            key: Key::new(0, 0),
+            phase: Phase::Free,
+            recv: Recv::Off,
+            close_asked: false,
+            timed_out: false,
+            installed: false,
+            readable_told: false,
+            writable_told: false,
+            failure: 0,
+            end: None,
+            pieces: VecDeque::new(),
+            unread: 0,
+            lent: 0,
+            send: SendQueue::default(),
+        }
+    }
+
+    /// The next tenant moves in. Queues keep their memory and nothing else.
+    pub(super) fn reset(&mut self, key: Key, phase: Phase) {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        let mut send = std::mem::take(&mut self.send);
+        pieces.clear();
+        send.reset();
+        *self = Self {
+            key,
+            phase,
+            pieces,
+            send,
+            ..Self::free()
+        };
+    }
+
+    /// Takes the oldest piece out.
+    pub(super) fn pop_piece(&mut self) -> Option<Chunk> {
+        let piece = self.pieces.pop_front()?;
+        self.unread -= piece.len();
+        self.lent -= u16::from(piece.is_lent());
+        Some(piece)
+    }
+
+    /// Drops everything unread: the buffers go back to the kernel.
+    pub(super) fn drop_pieces(&mut self) {
+        self.pieces.clear();
+        self.unread = 0;
+        self.lent = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_slot_is_small() {
+        assert!(size_of::<Conn>() <= 192, "{}", size_of::<Conn>());
+    }
+}

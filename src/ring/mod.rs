@@ -1,0 +1,361 @@
+//! Everything between the pool and the kernel: submission, completion, memory that the kernel
+//! works on, descriptors. The only layer with `unsafe`.
+//!
+//! Promise: the caller sees slots and events, never a completion. Whatever the order in which the
+//! kernel reports, each connect ends in exactly one of `Connected`, `ConnectFailed` and (if closed
+//! meanwhile) `Closed`, and a slot that was reported closed or failed has nothing of its tenant
+//! left: no operation, no descriptor, no byte.
+//!
+//! The rules for memory are in [`op`]; those for slots in [`conn`]. A [`Ring`] belongs to the
+//! thread that made it and is not `Send`. No caller's code runs inside of it: events are queued
+//! and polled (D18, D36).
+
+pub(crate) mod budget;
+mod buffers;
+pub(crate) mod clock;
+mod close;
+mod conn;
+mod connect;
+mod datagram;
+mod drain;
+mod driver;
+mod events;
+mod fork;
+mod host;
+mod memory;
+mod op;
+mod opcode;
+mod owned;
+mod probe;
+mod queue;
+mod recv;
+mod send;
+mod signal;
+mod sleep;
+mod spawn;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::collections::VecDeque;
+use std::mem;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+
+use io_uring::cqueue;
+
+pub(crate) use buffers::Chunk;
+pub(crate) use driver::{Driver, Next, Turn};
+pub(crate) use events::{Drained, End, Event, RingConfig, RingStats, SocketOptions};
+pub(crate) use fork::ForkMark;
+pub(crate) use host::{drive, random_seed, runtime, until};
+pub(crate) use owned::OwnedBuf;
+pub(crate) use queue::Fault;
+pub(crate) use signal::Signal;
+pub(crate) use spawn::in_runtime;
+pub use spawn::{TaskHandle, spawn};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::slot::{Key, Slots};
+use buffers::Pool;
+use conn::{Conn, Phase};
+use events::Events;
+use memory::OpBytes;
+use op::{Completion, OpTable};
+use opcode::Setting;
+use queue::{Class, Cqe, Flush, Queue};
+use token::Kind;
+
+/// Completions read at once (D18). The rest waits for the next call.
+const BATCH: usize = 256;
+/// Completions that each slot may have outstanding at a bad moment.
+const COMPLETIONS_PER_SLOT: u32 = 4;
+
+/// What differs from the normal in tests.
+#[derive(Debug, Clone, Default)]
+struct Tweaks {
+    /// Behave as on a kernel that cannot set options on direct descriptors.
+    plain_sockets: bool,
+    /// Places in the completion queue.
+    completions: Option<u32>,
+}
+
+/// One core's connection to the kernel.
+pub(crate) struct Ring {
+    // First: the kernel's side goes before the memory it works on (D11).
+    queue: Queue,
+    ops: OpTable,
+    pool: Rc<Pool>,
+    conns: Vec<Conn>,
+    events: Events,
+    /// Slots with bytes to send and no send in flight; their sends start at the next submission.
+    dirty: Vec<Key>,
+    /// Slots whose receive ended for want of a buffer: those with nothing unread, and the others.
+    starved: [VecDeque<Key>; 2],
+    /// Empty segments for sending, to be used again.
+    segments: Vec<OpBytes>,
+    datagrams: Slots<()>,
+    batch: Vec<Cqe>,
+    settings: Vec<Setting>,
+    entries: Vec<io_uring::squeue::Entry>,
+    config: RingConfig,
+    plain_sockets: bool,
+    signal: Rc<Signal>,
+    fatal_told: bool,
+    ended: bool,
+}
+
+impl Ring {
+    /// A ring for the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, with the likely reason and the remedy.
+    pub(crate) fn new(config: RingConfig) -> Result<Ring> {
+        Self::with(config, &Tweaks::default())
+    }
+
+    fn with(config: RingConfig, tweaks: &Tweaks) -> Result<Ring> {
+        let slots = config.max_connections.saturating_add(config.max_datagrams);
+        let entries = config
+            .entries
+            .max(RingConfig::MIN_ENTRIES)
+            .next_power_of_two();
+        let completions = tweaks.completions.unwrap_or_else(|| {
+            let expected = slots.saturating_mul(COMPLETIONS_PER_SLOT);
+            entries.saturating_mul(4).max(expected)
+        });
+        let mut ring = probe::build(entries, completions)?;
+        probe::register_slots(&ring, slots)?;
+        let plain_sockets = tweaks.plain_sockets || !probe::sets_options(&mut ring);
+        let signal = Rc::new(Signal::default());
+        let (count, size) = (config.recv_buffers, config.recv_buffer_size);
+        let pool = Pool::new(&ring.submitter(), count, size, Rc::clone(&signal)).map_err(|e| {
+            probe::unavailable(
+                &e,
+                &format!("making {count} receive buffers of {size} bytes"),
+            )
+        })?;
+        Ok(Ring {
+            queue: Queue::new(ring),
+            ops: OpTable::new(slots as usize),
+            pool,
+            conns: (0..slots).map(|_| Conn::free()).collect(),
+            events: Events::new(Rc::clone(&signal)),
+            dirty: Vec::new(),
+            starved: [VecDeque::new(), VecDeque::new()],
+            segments: Vec::new(),
+            datagrams: Slots::with_capacity(config.max_datagrams as usize),
+            batch: Vec::with_capacity(BATCH),
+            settings: Vec::new(),
+            entries: Vec::new(),
+            config,
+            plain_sockets,
+            signal,
+            fatal_told: false,
+            ended: false,
+        })
+    }
+
+    /// The ring's own descriptor: readable when there are completions.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.queue.fd()
+    }
+
+    /// How the driver is woken.
+    pub(crate) fn signal(&self) -> Rc<Signal> {
+        Rc::clone(&self.signal)
+    }
+
+    /// Whether this is a forked child of the ring's process: it must not use the ring (D30).
+    pub(crate) fn forked(&self) -> bool {
+        self.queue.forked()
+    }
+
+    /// What was counted so far.
+    pub(crate) fn stats(&self) -> &RingStats {
+        &self.queue.stats
+    }
+
+    /// Lets `fault` answer each enter in the kernel's place, for tests of failure.
+    pub(crate) fn set_fault(&mut self, fault: Option<Fault>) {
+        self.queue.set_fault(fault);
+    }
+
+    /// Whether there is something to [`reap`](Self::reap) or to [`poll`](Self::poll_event): a few
+    /// loads, no system call.
+    pub(crate) fn has_completions(&self) -> bool {
+        self.queue.has_completions()
+            || !self.events.is_empty()
+            || (self.queue.dead().is_some() && !self.fatal_told)
+    }
+
+    /// What the next submission would carry; it grows while tasks add to the batch.
+    pub(crate) fn queued(&mut self) -> usize {
+        self.queue.queued() + self.dirty.len()
+    }
+
+    /// Whether [`submit`](Self::submit) has something to do.
+    pub(crate) fn needs_submit(&mut self) -> bool {
+        self.queued() > 0 || (self.pool.starving.get() && self.pool.available() > 0)
+    }
+
+    /// Starts what is due and hands everything queued to the kernel. If the kernel wants its
+    /// completions read first, `needs_submit` stays true: reap, then try again.
+    ///
+    /// # Errors
+    ///
+    /// The ring is dead; `Event::Fatal` says the same.
+    pub(crate) fn submit(&mut self) -> Result<()> {
+        if self.queue.forked() {
+            return Err(Error::new(
+                ErrorKind::NotOnShard,
+                "the ring belongs to the process that forked this one",
+            ));
+        }
+        self.rearm_starved();
+        self.start_sends();
+        match self.queue.flush() {
+            Flush::Done | Flush::Later => Ok(()),
+            Flush::Dead(errno) => Err(Self::dead(errno)),
+        }
+    }
+
+    fn dead(errno: i32) -> Error {
+        Error::from_errno(ErrorKind::Io, errno).context("io_uring_enter refused: the ring is dead")
+    }
+
+    /// Turns completions into events, a bounded number at once; how many it were.
+    pub(crate) fn reap(&mut self) -> usize {
+        let mut batch = mem::take(&mut self.batch);
+        self.queue.reap(&mut batch, BATCH);
+        let count = batch.len();
+        for cqe in batch.drain(..) {
+            self.handle(cqe);
+        }
+        self.batch = batch;
+        self.rearm_starved();
+        count
+    }
+
+    /// The next event, oldest first.
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        if let Some(errno) = self.queue.dead()
+            && !self.fatal_told
+        {
+            self.fatal_told = true;
+            let error = Self::dead(errno);
+            return Some(Event::Fatal { error });
+        }
+        let event = self.events.pop()?;
+        match &event {
+            Event::Readable { key } => self.conns[key.index() as usize].readable_told = false,
+            Event::Writable { key } => self.conns[key.index() as usize].writable_told = false,
+            _ => {}
+        }
+        Some(event)
+    }
+
+    fn handle(&mut self, cqe: Cqe) {
+        // Whoever it belongs to, a completion with a buffer owes that buffer (D16).
+        let lease = cqueue::buffer_select(cqe.flags)
+            .and_then(|id| self.pool.lease(id, u32::try_from(cqe.res).unwrap_or(0)));
+        let more = cqueue::more(cqe.flags);
+        let Completion::Op { token, last, .. } = self.ops.complete(cqe.user_data, more) else {
+            self.queue.stats.stale_cqes = self.ops.stale();
+            return;
+        };
+        let key = token.key;
+        if key == OpTable::RING {
+            return;
+        }
+        match token.kind {
+            Kind::Recv if self.is_datagram(key) => self.on_datagram(key, cqe.res, lease, last),
+            Kind::Recv => self.on_recv(key, cqe.res, lease, last),
+            Kind::Send => self.on_send(key, cqe.res),
+            Kind::Shutdown => self.on_shutdown(key),
+            Kind::CancelRecv => self.on_cancel_recv(key, cqe.res),
+            Kind::CancelSend | Kind::CancelConnect | Kind::CancelShutdown => {
+                self.on_cancel(key, cqe.res);
+            }
+            Kind::Close => self.chase(key),
+            Kind::Cancel | Kind::CancelAll | Kind::Nop | Kind::Message | Kind::Wake => {}
+            step => self.on_connect_step(key, step, cqe.res),
+        }
+        if last && self.at(key).phase == Phase::Closing && self.ops.outstanding(key) == 0 {
+            self.finish(key);
+        }
+    }
+
+    /// The slot of a key whose operation is in flight, which makes it the slot's tenant.
+    fn at(&mut self, key: Key) -> &mut Conn {
+        &mut self.conns[key.index() as usize]
+    }
+
+    /// The slot of `key`, if that is its tenant.
+    fn live(&self, key: Key) -> Option<&Conn> {
+        self.conns
+            .get(key.index() as usize)
+            .filter(|conn| conn.phase != Phase::Free && conn.key == key)
+    }
+
+    fn live_mut(&mut self, key: Key) -> Option<&mut Conn> {
+        self.conns
+            .get_mut(key.index() as usize)
+            .filter(|conn| conn.phase != Phase::Free && conn.key == key)
+    }
+
+    /// `key` moves in, if its slot is free and drained.
+    fn claim(&mut self, key: Key) -> bool {
+        let free = self
+            .conns
+            .get(key.index() as usize)
+            .is_some_and(|conn| conn.phase == Phase::Free);
+        if self.ended || !free || !self.ops.open(key) {
+            return false;
+        }
+        self.at(key).reset(key, Phase::Connecting);
+        true
+    }
+
+    /// Starts one operation; `false` if one of the kind is in flight.
+    ///
+    /// # Safety
+    ///
+    /// What `entry` points at is in the operation table, by the rules of [`op`] (D1).
+    #[allow(unsafe_code)]
+    unsafe fn issue(
+        &mut self,
+        kind: Kind,
+        key: Key,
+        entry: io_uring::squeue::Entry,
+        class: Class,
+    ) -> bool {
+        let Some(user_data) = self.ops.begin(kind, key) else {
+            return false;
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.queue.push(&[entry.user_data(user_data)], class) };
+        self.signal.wake();
+        true
+    }
+
+    /// Starts the operations of `kinds` with the entries in `self.entries` as one chain (D20).
+    ///
+    /// # Safety
+    ///
+    /// As for [`issue`](Self::issue), for every entry.
+    #[allow(unsafe_code)]
+    unsafe fn issue_chain(&mut self, kinds: &[Kind], key: Key, class: Class) {
+        debug_assert_eq!(kinds.len(), self.entries.len());
+        for (kind, entry) in kinds.iter().zip(&mut self.entries) {
+            let begun = self.ops.begin(*kind, key);
+            debug_assert!(begun.is_some(), "{kind:?} of {key:?} is in flight");
+            entry.set_user_data(begun.unwrap_or_default());
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.queue.push(&self.entries, class) };
+        self.entries.clear();
+        self.signal.wake();
+    }
+}

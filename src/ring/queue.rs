@@ -1,0 +1,324 @@
+//! The submission queue is small and fixed, a system call is dear, and `io_uring_enter` has a dozen
+//! ways to say "not now". [`Queue`] is the one place that knows them.
+//!
+//! Promise: an entry that was pushed reaches the kernel, in order, whatever `enter` answers (D12,
+//! D19); cancels and closes go ahead of new work (D4); a chain is never split over two submissions
+//! (D20); completions are never lost silently (D17); a dead ring is reported, once, and nothing is
+//! freed.
+//!
+//! States: alive, dead.
+
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, RawFd};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use io_uring::squeue::{Entry, EntryMarker};
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{CompletionStatus, EnterFlags, IoUring, Submitter};
+
+use crate::ring::events::RingStats;
+use crate::ring::fork::ForkMark;
+
+/// What the kernel reported, copied out of the shared ring (D18).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cqe {
+    pub(super) user_data: u64,
+    pub(super) res: i32,
+    pub(super) flags: u32,
+}
+
+/// What goes first when the queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Cancels and closes: they make room.
+    Control,
+    /// Everything else.
+    Work,
+}
+
+/// How a submission went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flush {
+    /// Everything is with the kernel.
+    Done,
+    /// The kernel wants completions to be read first, or time.
+    Later,
+    /// The ring is dead, with this error number.
+    Dead(i32),
+}
+
+/// Answers an enter in the kernel's place: `Some(errno)` fails it.
+pub(crate) type Fault = Box<dyn FnMut() -> Option<i32>>;
+
+/// How often one flush enters again before it leaves the rest to the next turn.
+const MAX_ENTERS: usize = 64;
+
+type Batch = Box<[Entry]>;
+
+/// The kernel's two rings, and what did not fit.
+pub(super) struct Queue {
+    ring: ManuallyDrop<IoUring>,
+    completions: CompletionStatus,
+    control: VecDeque<Batch>,
+    work: VecDeque<Batch>,
+    backlog: usize,
+    dead: Option<i32>,
+    fault: Option<Fault>,
+    mark: ForkMark,
+    thread: ThreadId,
+    pub(super) stats: RingStats,
+}
+
+impl Queue {
+    pub(super) fn new(mut ring: IoUring) -> Self {
+        // SAFETY: the status lives in the same struct as the ring and is dropped with it.
+        let completions = unsafe { ring.completion().status() };
+        Self {
+            ring: ManuallyDrop::new(ring),
+            completions,
+            control: VecDeque::new(),
+            work: VecDeque::new(),
+            backlog: 0,
+            dead: None,
+            fault: None,
+            mark: ForkMark::new(),
+            thread: thread::current().id(),
+            stats: RingStats::default(),
+        }
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    pub(super) fn submitter(&self) -> Submitter<'_> {
+        self.ring.submitter()
+    }
+
+    pub(super) fn forked(&self) -> bool {
+        self.mark.forked()
+    }
+
+    pub(super) fn dead(&self) -> Option<i32> {
+        self.dead
+    }
+
+    pub(super) fn set_fault(&mut self, fault: Option<Fault>) {
+        self.fault = fault;
+    }
+
+    /// Whether completions can be read: two loads.
+    #[inline]
+    pub(super) fn has_completions(&self) -> bool {
+        !self.mark.forked() && !self.completions.is_empty()
+    }
+
+    /// How many entries wait for the next submission.
+    pub(super) fn queued(&mut self) -> usize {
+        if self.mark.forked() {
+            return 0;
+        }
+        self.ring.submission().len() + self.backlog
+    }
+
+    /// Queues `entries`, linked to each other or single, for one submission.
+    ///
+    /// # Safety
+    ///
+    /// What the entries point at must be in the operation table, and stay there until the final
+    /// completion of each (rules 1 to 4 of [`op`](super::op), D1).
+    pub(super) unsafe fn push(&mut self, entries: &[Entry], class: Class) {
+        debug_assert_eq!(
+            self.thread,
+            thread::current().id(),
+            "one thread per ring (D28)"
+        );
+        if self.mark.forked() || self.dead.is_some() {
+            return;
+        }
+        for _ in 0..2 {
+            let ahead = match class {
+                Class::Control => self.control.is_empty(),
+                Class::Work => self.backlog == 0,
+            };
+            // SAFETY: the caller's promise.
+            if ahead && unsafe { self.ring.submission().push_multiple(entries) }.is_ok() {
+                return;
+            }
+            if self.flush() != Flush::Done {
+                break;
+            }
+        }
+        self.backlog += entries.len();
+        match class {
+            Class::Control => self.control.push_back(entries.into()),
+            Class::Work => self.work.push_back(entries.into()),
+        }
+    }
+
+    /// Takes back what is queued for slot `index` and was not pushed yet (D5): the `user_data` of
+    /// each entry, which the kernel will never see.
+    pub(super) fn forget(&mut self, index: u32) -> Vec<u64> {
+        if self.work.is_empty() {
+            return Vec::new();
+        }
+        let mut forgotten = Vec::new();
+        self.work.retain(|batch| {
+            let ours = batch
+                .first()
+                .is_some_and(|entry| entry.get_user_data() as u32 == index);
+            if ours {
+                forgotten.extend(batch.iter().map(EntryMarker::get_user_data));
+            }
+            !ours
+        });
+        self.backlog -= forgotten.len();
+        forgotten
+    }
+
+    /// Moves whole batches from the backlog into the queue, control first.
+    fn refill(&mut self) {
+        while self.backlog > 0 {
+            let from = if self.control.is_empty() {
+                &mut self.work
+            } else {
+                &mut self.control
+            };
+            let Some(batch) = from.front() else { return };
+            // SAFETY: promised by who called `push` with these entries.
+            if unsafe { self.ring.submission().push_multiple(batch) }.is_err() {
+                return;
+            }
+            self.backlog -= batch.len();
+            from.pop_front();
+        }
+    }
+
+    /// Submits everything: no system call if there is nothing, one unless the backlog is longer
+    /// than the queue.
+    pub(super) fn flush(&mut self) -> Flush {
+        if let Some(errno) = self.dead {
+            return Flush::Dead(errno);
+        }
+        if self.mark.forked() {
+            return Flush::Later;
+        }
+        for _ in 0..MAX_ENTERS {
+            self.refill();
+            let len = self.ring.submission().len();
+            if len == 0 {
+                return Flush::Done;
+            }
+            match self.enter(len as u32, 0, None) {
+                Ok(0) => return Flush::Later,
+                Ok(_) | Err(libc::EINTR | libc::ETIME) => {}
+                Err(errno) => return self.refused(errno),
+            }
+        }
+        Flush::Later
+    }
+
+    /// Submits everything and waits until `min` completions can be read or `timeout` is over.
+    pub(super) fn wait(&mut self, min: u32, timeout: Duration) -> Flush {
+        if let Some(errno) = self.dead {
+            return Flush::Dead(errno);
+        }
+        if self.mark.forked() {
+            return Flush::Later;
+        }
+        self.refill();
+        let len = self.ring.submission().len();
+        match self.enter(len as u32, min, Some(timeout)) {
+            Ok(_) | Err(libc::ETIME) => Flush::Done,
+            Err(libc::EINTR) => Flush::Later,
+            Err(errno) => self.refused(errno),
+        }
+    }
+
+    /// Sorts the answers of `enter` into "later" and "never" (D21).
+    fn refused(&mut self, errno: i32) -> Flush {
+        match errno {
+            libc::EBUSY | libc::EAGAIN | libc::ENOMEM => Flush::Later,
+            errno => {
+                self.dead = Some(errno);
+                Flush::Dead(errno)
+            }
+        }
+    }
+
+    fn enter(&mut self, submit: u32, min: u32, timeout: Option<Duration>) -> Result<usize, i32> {
+        self.stats.enters += 1;
+        if let Some(fault) = &mut self.fault
+            && let Some(errno) = fault()
+        {
+            return Err(errno);
+        }
+        let mut flags = EnterFlags::empty();
+        if min > 0 || self.ring.submission().cq_overflow() {
+            flags |= EnterFlags::GETEVENTS;
+        }
+        let submitter = self.ring.submitter();
+        let result = match timeout {
+            None => {
+                // SAFETY: no argument is passed; the entries in the queue are valid by `push`.
+                unsafe { submitter.enter::<libc::sigset_t>(submit, min, flags.bits(), None) }
+            }
+            Some(timeout) => {
+                let limit = Timespec::from(timeout);
+                let args = SubmitArgs::new().timespec(&limit);
+                let flags = (flags | EnterFlags::EXT_ARG).bits();
+                // SAFETY: `args` and the time it points at live until the call returns (D22).
+                unsafe { submitter.enter(submit, min, flags, Some(&args)) }
+            }
+        };
+        match result {
+            Ok(taken) => {
+                self.stats.sqes += taken as u64;
+                Ok(taken)
+            }
+            Err(error) => Err(error.raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+
+    /// Copies up to `max` completions to `out` and frees their places. If the kernel keeps more
+    /// aside for want of room, fetches those into the queue (D17).
+    pub(super) fn reap(&mut self, out: &mut Vec<Cqe>, max: usize) {
+        if self.mark.forked() {
+            return;
+        }
+        out.extend(self.ring.completion().take(max).map(|cqe| Cqe {
+            user_data: cqe.user_data(),
+            res: cqe.result(),
+            flags: cqe.flags(),
+        }));
+        self.stats.cqes += out.len() as u64;
+        if self.ring.submission().cq_overflow() && self.dead.is_none() {
+            self.stats.overflows += 1;
+            if let Err(errno) = self.enter_for_overflow() {
+                self.refused(errno);
+            }
+        }
+    }
+
+    fn enter_for_overflow(&mut self) -> Result<(), i32> {
+        match self.enter(0, 0, None) {
+            Ok(_) | Err(libc::EINTR | libc::ETIME) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // A child has none of the maps, and something else may live at their addresses (D30).
+        if !self.mark.forked() {
+            // SAFETY: dropped only here; who owns the memory that operations work on has drained
+            // the ring or leaks that memory (D10).
+            unsafe { ManuallyDrop::drop(&mut self.ring) };
+        }
+    }
+}

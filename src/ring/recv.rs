@@ -1,0 +1,211 @@
+//! A connection's receive stays armed for as long as it lives, so that the end of an idle
+//! connection is seen without asking. Armed receives share one pool of buffers, and one fast peer
+//! could take them all: then not even the FIN of an idle connection would be noticed (D37).
+//!
+//! Promise: a connection with more than its bound unread is cancelled and armed again when half of
+//! that was read. A quarter of the buffers is never lent out: what comes beyond that, or beyond
+//! one connection's share, is copied and its buffer goes back at once, so buffers always come
+//! back, whatever the users hold. A receive that found no buffer is armed again when there is one,
+//! quiet connections first, never more receives in one pass than buffers (D15).
+
+#![allow(unsafe_code)]
+
+use crate::ring::Ring;
+use crate::ring::buffers::{Chunk, Lease};
+use crate::ring::conn::{Phase, Recv};
+use crate::ring::events::{End, Event};
+use crate::ring::opcode::{self, Transport};
+use crate::ring::queue::Class;
+use crate::ring::token::{Kind, Token};
+use crate::slot::Key;
+
+impl Ring {
+    /// The next received piece, in order.
+    pub(crate) fn read(&mut self, key: Key) -> Option<Chunk> {
+        let resume = self.config.recv_limit / 2;
+        let conn = self.live_mut(key)?;
+        let piece = conn.pop_piece()?;
+        if conn.recv == Recv::Paused && conn.phase == Phase::Open && conn.unread <= resume {
+            self.arm(key);
+        }
+        Some(piece)
+    }
+
+    /// How many bytes [`read`](Self::read) would give.
+    pub(crate) fn unread(&self, key: Key) -> usize {
+        self.live(key).map_or(0, |conn| conn.unread)
+    }
+
+    /// How the peer's bytes ended, if they did.
+    pub(crate) fn end(&self, key: Key) -> Option<End> {
+        self.live(key)?.end
+    }
+
+    /// Whether the receive is armed, nothing is unread and no end was seen: only then may the
+    /// connection idle or be handed out.
+    pub(crate) fn is_watching(&self, key: Key) -> bool {
+        self.live(key).is_some_and(|conn| {
+            conn.phase == Phase::Open && conn.recv == Recv::Armed && conn.unread == 0
+        })
+    }
+
+    /// How many buffers the kernel has, and how many there are.
+    pub(crate) fn buffers(&self) -> (usize, usize) {
+        (
+            usize::from(self.pool.available()),
+            usize::from(self.pool.count()),
+        )
+    }
+
+    /// Starts the receive of an open connection; it must have ended (D38).
+    pub(super) fn arm(&mut self, key: Key) {
+        let transport = if self.is_datagram(key) {
+            Transport::Udp
+        } else {
+            Transport::Tcp
+        };
+        let entry = opcode::recv(key.index(), transport);
+        // SAFETY: the kernel writes into the pool's buffers only, and the pool is unmapped only
+        // when the ring was drained (D10, see `buffers`).
+        if unsafe { self.issue(Kind::Recv, key, entry, Class::Work) } {
+            self.at(key).recv = Recv::Armed;
+        }
+    }
+
+    /// The receive reported: bytes, an end, or why it stopped. A final report may carry bytes.
+    pub(super) fn on_recv(&mut self, key: Key, res: i32, lease: Option<Lease>, last: bool) {
+        if self.at(key).phase != Phase::Open {
+            return;
+        }
+        if res > 0
+            && let Some(lease) = lease
+        {
+            self.keep(key, lease);
+        }
+        if !last {
+            self.bound(key);
+            return;
+        }
+        let limit = self.config.recv_limit;
+        let conn = self.at(key);
+        let over = match conn.recv {
+            Recv::Cancelling => conn.unread > limit / 2,
+            _ => conn.unread >= limit,
+        };
+        match -res {
+            0 => self.ended(key, End::Eof),
+            libc::ENOBUFS => {
+                self.queue.stats.enobufs += 1;
+                if over {
+                    self.at(key).recv = Recv::Paused;
+                } else {
+                    self.starve(key);
+                }
+            }
+            errno if errno < 0 || is_transient(errno) => {
+                if over {
+                    conn.recv = Recv::Paused;
+                } else {
+                    self.arm(key);
+                }
+            }
+            errno => self.ended(key, End::Reset(errno)),
+        }
+    }
+
+    fn ended(&mut self, key: Key, how: End) {
+        let conn = self.at(key);
+        conn.recv = Recv::Done;
+        conn.end = Some(how);
+        self.events.push(Event::Ended { key, how });
+    }
+
+    /// Queues the bytes of `lease` for reading: lent if there are buffers enough, else copied.
+    fn keep(&mut self, key: Key, lease: Lease) {
+        let (count, size) = (self.pool.count(), self.pool.size() as usize);
+        let scarce = self.pool.available() < count / 4;
+        let conn = &mut self.conns[key.index() as usize];
+        conn.unread += lease.len();
+        if !scarce && conn.lent < (count / 8).max(1) {
+            conn.lent += 1;
+            conn.pieces.push_back(Chunk::lent(lease));
+        } else {
+            self.queue.stats.copied += 1;
+            let appended = conn
+                .pieces
+                .back_mut()
+                .is_some_and(|piece| piece.append(&lease));
+            if !appended {
+                let mut bytes = Vec::with_capacity(size);
+                bytes.extend_from_slice(&lease);
+                conn.pieces.push_back(Chunk::from_vec(bytes));
+            }
+        }
+        if !conn.readable_told {
+            conn.readable_told = true;
+            self.events.push(Event::Readable { key });
+        }
+    }
+
+    /// Cancels the receive of a connection that holds its bound.
+    fn bound(&mut self, key: Key) {
+        let limit = self.config.recv_limit;
+        let conn = self.at(key);
+        if conn.recv != Recv::Armed || conn.unread < limit {
+            return;
+        }
+        conn.recv = Recv::Cancelling;
+        let entry = opcode::cancel(Token::new(Kind::Recv, key).encode());
+        // SAFETY: the entry points at no memory.
+        unsafe { self.issue(Kind::CancelRecv, key, entry, Class::Control) };
+    }
+
+    /// The cancel of a receive reported. If it met the receive between two states, that is still
+    /// armed: its next bytes bring the next cancel.
+    pub(super) fn on_cancel_recv(&mut self, key: Key, res: i32) {
+        let armed = self.ops.has(Kind::Recv, key);
+        let conn = self.at(key);
+        if conn.phase == Phase::Open && conn.recv == Recv::Cancelling && res < 0 && armed {
+            conn.recv = Recv::Armed;
+        }
+        self.on_cancel(key, res);
+    }
+
+    /// The receive found no buffer: it waits until there is one.
+    pub(super) fn starve(&mut self, key: Key) {
+        let conn = self.at(key);
+        conn.recv = Recv::Starved;
+        let busy = usize::from(conn.unread > 0);
+        self.starved[busy].push_back(key);
+        self.pool.starving.set(true);
+    }
+
+    /// Arms starved receives, in turn, at most as many as there are buffers.
+    pub(super) fn rearm_starved(&mut self) {
+        if !self.pool.starving.get() {
+            return;
+        }
+        let mut room = self.pool.available();
+        while room > 0 {
+            let next = self.starved[0]
+                .pop_front()
+                .or_else(|| self.starved[1].pop_front());
+            let Some(key) = next else { break };
+            let waits = |conn: &crate::ring::conn::Conn| {
+                conn.phase == Phase::Open && conn.recv == Recv::Starved
+            };
+            if self.live(key).is_some_and(waits) {
+                self.queue.stats.rearms += 1;
+                self.arm(key);
+                room -= 1;
+            }
+        }
+        let waiting = self.starved.iter().any(|queue| !queue.is_empty());
+        self.pool.starving.set(waiting);
+    }
+}
+
+/// Whether the receive stopped for no fault of the connection's.
+pub(super) fn is_transient(errno: i32) -> bool {
+    matches!(errno, libc::ECANCELED | libc::EINTR | libc::EAGAIN)
+}

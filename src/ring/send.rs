@@ -1,0 +1,323 @@
+//! Writes come in small pieces and from many tasks; sends are dear and at most one per connection
+//! may be in flight. While one is, what is written is gathered for the next (D38).
+//!
+//! Promise: bytes leave in the order of the calls, a short send goes on where it stopped, no
+//! signal is raised (D27). A buffer given by the user comes back exactly once, whatever happens.
+//! What was written in one turn leaves in one send.
+
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ring::Ring;
+use crate::ring::conn::Phase;
+use crate::ring::events::Event;
+use crate::ring::memory::OpBytes;
+use crate::ring::op::Payload;
+use crate::ring::opcode;
+use crate::ring::owned::OwnedBuf;
+use crate::ring::queue::Class;
+use crate::ring::token::Kind;
+use crate::slot::Key;
+
+/// The size of segments that are kept for the next write.
+const SEGMENT: usize = 4096;
+/// The largest segment; a longer write is cut.
+const SEGMENT_MAX: usize = 64 * 1024;
+/// How many empty segments are kept.
+const KEPT: usize = 256;
+
+/// The user's half-close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Half {
+    #[default]
+    Open,
+    /// After what is queued.
+    Asked,
+    UnderWay,
+    Shut,
+}
+
+/// What a connection still has to send.
+#[derive(Debug, Default)]
+pub(super) struct SendQueue {
+    waiting: VecDeque<Payload>,
+    unsent: usize,
+    /// How much of the payload in flight was sent already.
+    sent: usize,
+    half: Half,
+    failed: i32,
+    /// Noted for the next submission.
+    dirty: bool,
+    wants_room: bool,
+    wants_flush: bool,
+}
+
+impl SendQueue {
+    pub(super) fn reset(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.clear();
+        *self = Self {
+            waiting,
+            ..Self::default()
+        };
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.unsent == 0 && self.waiting.is_empty() && matches!(self.half, Half::Open | Half::Shut)
+    }
+}
+
+impl Ring {
+    /// Copies as much of `bytes` as the connection's bound allows and says how much that was. If
+    /// it is not all, a `Writable` follows when there is room.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` if the connection or its write half is closed, `Io` if a send failed.
+    pub(crate) fn write(&mut self, key: Key, bytes: &[u8]) -> Result<usize> {
+        self.writable(key)?;
+        let limit = self.config.send_limit;
+        let queue = &mut self.conns[key.index() as usize].send;
+        let count = bytes.len().min(limit.saturating_sub(queue.unsent));
+        queue.wants_room |= count < bytes.len();
+        queue.unsent += count;
+        let mut rest = &bytes[..count];
+        if let Some(Payload::Copied(last)) = queue.waiting.back_mut() {
+            rest = &rest[last.extend(rest)..];
+        }
+        while !rest.is_empty() {
+            let mut segment = match self.segments.pop() {
+                Some(segment) if rest.len() <= SEGMENT => segment,
+                _ => OpBytes::with_capacity(rest.len().clamp(SEGMENT, SEGMENT_MAX)),
+            };
+            rest = &rest[segment.extend(rest)..];
+            queue.waiting.push_back(Payload::Copied(segment));
+        }
+        if count > 0 {
+            self.note_dirty(key);
+        }
+        Ok(count)
+    }
+
+    /// Queues the user's buffer behind what was written before. It comes back by `WriteDone`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write`](Self::write), with the buffer.
+    pub(crate) fn write_owned(&mut self, key: Key, buf: OwnedBuf) -> Result<(), (Error, OwnedBuf)> {
+        if let Err(error) = self.writable(key) {
+            return Err((error, buf));
+        }
+        let queue = &mut self.at(key).send;
+        queue.unsent += buf.len();
+        queue.waiting.push_back(Payload::Owned(buf));
+        self.note_dirty(key);
+        Ok(())
+    }
+
+    /// How many bytes were taken and not sent yet.
+    pub(crate) fn unsent(&self, key: Key) -> usize {
+        self.live(key).map_or(0, |conn| conn.send.unsent)
+    }
+
+    /// Whether nothing is left to send and no half-close is under way.
+    pub(crate) fn is_flushed(&self, key: Key) -> bool {
+        self.live(key).is_none_or(|conn| conn.send.is_flushed())
+    }
+
+    /// Asks for one `Writable` as soon as [`is_flushed`](Self::is_flushed).
+    pub(crate) fn notify_flushed(&mut self, key: Key) {
+        if let Some(conn) = self.live_mut(key) {
+            conn.send.wants_flush = true;
+            self.tell_writable(key);
+        }
+    }
+
+    /// Half-closes the connection after everything queued. Nothing can be written any more.
+    pub(crate) fn shutdown_write(&mut self, key: Key) {
+        let Some(conn) = self.live_mut(key) else {
+            return;
+        };
+        if conn.phase == Phase::Open && conn.send.half == Half::Open {
+            conn.send.half = Half::Asked;
+            self.note_dirty(key);
+        }
+    }
+
+    fn writable(&self, key: Key) -> Result<()> {
+        let conn = self.live(key).ok_or_else(Self::closed)?;
+        if conn.phase != Phase::Open || self.ended {
+            return Err(Self::closed());
+        }
+        if conn.send.failed != 0 {
+            return Err(Error::from_errno(ErrorKind::Io, conn.send.failed));
+        }
+        if conn.send.half != Half::Open {
+            return Err(Error::new(ErrorKind::Closed, "the write half is closed"));
+        }
+        Ok(())
+    }
+
+    fn note_dirty(&mut self, key: Key) {
+        let in_flight = self.ops.has(Kind::Send, key);
+        let queue = &mut self.at(key).send;
+        if !in_flight && !queue.dirty {
+            queue.dirty = true;
+            self.dirty.push(key);
+            self.signal.wake();
+        }
+    }
+
+    /// Starts the sends of every connection that was written to since the last submission.
+    pub(super) fn start_sends(&mut self) {
+        while let Some(key) = self.dirty.pop() {
+            if let Some(conn) = self.live_mut(key) {
+                conn.send.dirty = false;
+                self.start_send(key);
+            }
+        }
+    }
+
+    /// Sends the next payload, or half-closes when that was asked and nothing is left.
+    fn start_send(&mut self, key: Key) {
+        loop {
+            let conn = self.at(key);
+            if conn.phase != Phase::Open || conn.send.failed != 0 || self.ops.has(Kind::Send, key) {
+                return;
+            }
+            let queue = &mut self.conns[key.index() as usize].send;
+            let Some(payload) = queue.waiting.pop_front() else {
+                break;
+            };
+            if payload.len() == 0 {
+                self.give_back(key, payload, Ok(()));
+                continue;
+            }
+            queue.sent = 0;
+            if self.ops.set_payload(key, payload).is_none() {
+                return;
+            }
+            self.push_send(key);
+            return;
+        }
+        let conn = self.at(key);
+        if conn.send.half == Half::Asked {
+            conn.send.half = Half::UnderWay;
+            let entry = opcode::shutdown(key.index());
+            // SAFETY: the entry points at no memory.
+            unsafe { self.issue(Kind::Shutdown, key, entry, Class::Work) };
+        }
+        self.tell_writable(key);
+    }
+
+    /// Sends the rest of the payload in the table.
+    fn push_send(&mut self, key: Key) {
+        let sent = self.at(key).send.sent;
+        let Some(payload) = self.ops.payload(key) else {
+            return;
+        };
+        let (start, len) = payload.from(sent);
+        let entry = opcode::send(key.index(), start, len);
+        // SAFETY: the bytes are in the table, which gives them to nobody while a send is in flight
+        // (rule 3 of `op`), and nobody writes to them there.
+        unsafe { self.issue(Kind::Send, key, entry, Class::Work) };
+    }
+
+    /// A send reported.
+    pub(super) fn on_send(&mut self, key: Key, res: i32) {
+        if self.is_datagram(key) {
+            self.on_datagram_step(key, Kind::Send, res);
+            return;
+        }
+        if self.at(key).phase != Phase::Open {
+            return;
+        }
+        if super::recv::is_transient(-res) {
+            self.push_send(key);
+            return;
+        }
+        if res <= 0 {
+            self.send_failed(key, if res < 0 { -res } else { libc::EPIPE });
+            return;
+        }
+        let len = self.ops.payload(key).map_or(0, Payload::len);
+        let queue = &mut self.at(key).send;
+        let count = (res as usize).min(len - queue.sent);
+        queue.sent += count;
+        queue.unsent -= count;
+        if queue.sent < len {
+            self.push_send(key);
+        } else {
+            if let Some(payload) = self.ops.take_payload(key) {
+                self.give_back(key, payload, Ok(()));
+            }
+            self.start_send(key);
+        }
+        self.tell_writable(key);
+    }
+
+    fn send_failed(&mut self, key: Key, errno: i32) {
+        let error = Error::from_errno(ErrorKind::Io, errno);
+        self.at(key).send.failed = errno;
+        let told = error.clone();
+        self.events.push(Event::WriteFailed { key, error: told });
+        self.give_back_all(key, &error);
+    }
+
+    pub(super) fn on_shutdown(&mut self, key: Key) {
+        let conn = self.at(key);
+        if conn.send.half == Half::UnderWay {
+            conn.send.half = Half::Shut;
+            self.tell_writable(key);
+        }
+    }
+
+    /// Queues one `Writable` if somebody waits for what is now the case.
+    fn tell_writable(&mut self, key: Key) {
+        let limit = self.config.send_limit;
+        let conn = &mut self.conns[key.index() as usize];
+        let queue = &mut conn.send;
+        if conn.phase != Phase::Open || queue.failed != 0 {
+            return;
+        }
+        let room = queue.wants_room && queue.unsent <= limit / 2;
+        let flushed = queue.wants_flush && queue.is_flushed();
+        queue.wants_room &= !room;
+        queue.wants_flush &= !flushed;
+        if (room || flushed) && !conn.writable_told {
+            conn.writable_told = true;
+            self.events.push(Event::Writable { key });
+        }
+    }
+
+    /// The slot ends: buffers of the user's that are not sent go back.
+    pub(super) fn return_unsent(&mut self, key: Key) {
+        self.give_back_all(key, &Self::closed());
+    }
+
+    fn give_back_all(&mut self, key: Key, error: &Error) {
+        if let Some(payload) = self.ops.take_payload(key) {
+            self.give_back(key, payload, Err(error.clone()));
+        }
+        while let Some(payload) = self.at(key).send.waiting.pop_front() {
+            self.give_back(key, payload, Err(error.clone()));
+        }
+    }
+
+    fn give_back(&mut self, key: Key, payload: Payload, result: Result<()>) {
+        match payload {
+            Payload::Owned(_) if self.is_datagram(key) => {}
+            Payload::Owned(buf) => self.events.push(Event::WriteDone { key, buf, result }),
+            Payload::Copied(mut segment) => {
+                // A guarded segment is freed, so that its memory shows late use.
+                let keep = segment.capacity() == SEGMENT && !segment.is_guarded();
+                if keep && self.segments.len() < KEPT {
+                    segment.clear();
+                    self.segments.push(segment);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The ring against the real kernel, on loopback.
+
+mod chaos;
+mod connect;
+mod end;
+mod faults;
+mod op;
+mod peer;
+mod queue;
+mod recv;
+mod send;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::ring::queue::Flush;
+use crate::ring::{Event, Ring, RingConfig, SocketOptions, Tweaks};
+use crate::slot::Key;
+
+/// No test waits longer for anything. Reaching it is a failure, not a measurement.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
+
+pub(super) fn config() -> RingConfig {
+    RingConfig {
+        entries: 64,
+        max_connections: 16,
+        max_datagrams: 4,
+        recv_buffers: 16,
+        recv_buffer_size: 1024,
+        recv_limit: 8 * 1024,
+        send_limit: 64 * 1024,
+    }
+}
+
+pub(super) fn options() -> SocketOptions {
+    SocketOptions {
+        nodelay: true,
+        keepalive: Some(Duration::from_secs(15)),
+        user_timeout: Some(Duration::from_secs(30)),
+    }
+}
+
+pub(super) fn ring(config: RingConfig) -> Ring {
+    Ring::with(config, &Tweaks::default()).unwrap()
+}
+
+pub(super) fn key(index: u32) -> Key {
+    Key::new(index, 0)
+}
+
+pub(super) fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+impl Ring {
+    /// Submits, then waits for one event.
+    pub(super) fn next(&mut self) -> Event {
+        self.next_within(PATIENCE).expect("an event in time")
+    }
+
+    pub(super) fn next_within(&mut self, patience: Duration) -> Option<Event> {
+        let start = Instant::now();
+        loop {
+            if let Some(event) = self.poll_event() {
+                return Some(event);
+            }
+            if self.reap() > 0 {
+                continue;
+            }
+            let _ = self.submit();
+            if self.has_completions() {
+                continue;
+            }
+            let left = patience.checked_sub(start.elapsed())?;
+            if let Flush::Dead(errno) = self.queue.wait(1, left) {
+                assert!(self.has_completions(), "the ring is dead: {errno}");
+            }
+        }
+    }
+
+    /// Handles what is there without waiting.
+    pub(super) fn settle(&mut self) {
+        while self.needs_submit() || self.queue.has_completions() {
+            self.submit().unwrap();
+            self.reap();
+        }
+    }
+
+    /// Waits until `done` says so; events go to `see`.
+    pub(super) fn until(&mut self, mut done: impl FnMut(&mut Ring, Option<Event>) -> bool) {
+        let start = Instant::now();
+        while !done(self, None) {
+            let left = PATIENCE.checked_sub(start.elapsed()).expect("in time");
+            let event = self.next_within(left).expect("an event in time");
+            if done(self, Some(event)) {
+                return;
+            }
+        }
+    }
+
+    /// Connects slot `key` to a peer and returns the peer's end.
+    pub(super) fn pair(&mut self, key: Key) -> TcpStream {
+        let (listener, address) = listener();
+        self.connect(key, address, &options(), CONNECT);
+        match self.next() {
+            Event::Connected { key: connected } => assert_eq!(connected, key),
+            other => panic!("{other:?}"),
+        }
+        let (peer, _) = listener.accept().unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        peer.set_write_timeout(Some(PATIENCE)).unwrap();
+        peer
+    }
+
+    /// Closes slot `key` and waits for it.
+    pub(super) fn close_wait(&mut self, key: Key) {
+        self.close(key);
+        self.until(|_, event| match event {
+            Some(Event::Closed { key: closed }) => closed == key,
+            _ => false,
+        });
+    }
+
+    /// Reads `count` bytes.
+    pub(super) fn read_bytes(&mut self, key: Key, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.until(|ring, _| {
+            while bytes.len() < count
+                && let Some(chunk) = ring.read(key)
+            {
+                bytes.extend_from_slice(&chunk);
+            }
+            bytes.len() >= count
+        });
+        bytes
+    }
+
+    /// Everything is back where it was before the first connection.
+    pub(super) fn assert_clean(&self) {
+        assert_eq!(self.ops.in_flight(), 0);
+        let (available, count) = self.buffers();
+        assert_eq!(available, count);
+        for conn in &self.conns {
+            assert_eq!(conn.phase, crate::ring::conn::Phase::Free);
+            assert!(conn.pieces.is_empty());
+        }
+        assert_eq!(self.stats().stale_cqes, 0);
+    }
+}

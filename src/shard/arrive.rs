@@ -1,0 +1,172 @@
+//! What the ring reports, turned into facts for the policy and wake-ups for those who wait.
+
+use crate::error::{Error, ErrorKind};
+use crate::hooks::ConnectionInfo;
+use crate::policy::event::{CloseReason, ConnKey, Event};
+use crate::ring::{self, End};
+
+use super::cells::{Cut, Stage};
+use super::core::Core;
+use super::deferred::Call;
+
+impl Core {
+    pub(crate) fn arrive(&mut self, event: ring::Event) {
+        match event {
+            ring::Event::Connected { key } => self.connected(ConnKey(key)),
+            ring::Event::ConnectFailed { key, error } => self.connect_failed(ConnKey(key), error),
+            ring::Event::Readable { key } => self.readable(ConnKey(key)),
+            ring::Event::Ended { key, how } => self.ended(ConnKey(key), how),
+            ring::Event::Writable { key } => self.writable(ConnKey(key)),
+            ring::Event::WriteFailed { key, error } => self.write_failed(ConnKey(key), error),
+            ring::Event::WriteDone { key, buf, result } => {
+                self.write_done(ConnKey(key), buf, result);
+            }
+            ring::Event::Closed { key } => self.closed(ConnKey(key)),
+            ring::Event::Datagram {
+                key,
+                bytes,
+                truncated,
+            } => {
+                self.datagram(key, &bytes, truncated);
+            }
+            ring::Event::DatagramFailed { key, errno } => self.datagram_failed(key, errno),
+            ring::Event::DatagramClosed { .. } => {}
+            ring::Event::Fatal { error } => self.die(error),
+        }
+    }
+
+    fn connected(&mut self, conn: ConnKey) {
+        if let Some(cell) = self.cells.get(conn)
+            && let Some(entry) = self.endpoints.get(cell.endpoint)
+        {
+            entry.shared.board().connected(cell.address);
+        }
+        self.tell(Event::Connected { conn });
+    }
+
+    fn connect_failed(&mut self, conn: ConnKey, error: Error) {
+        self.forget(conn);
+        self.tell(Event::ConnectFailed { conn, error });
+    }
+
+    fn readable(&mut self, conn: ConnKey) {
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
+        if cell.read.waker.is_some() {
+            cell.read.wake(&mut self.deferred.wakers);
+        } else if cell.is_idle() {
+            self.deferred.calls.push_back(Call::IdleBytes { conn });
+        }
+    }
+
+    fn ended(&mut self, conn: ConnKey, how: End) {
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
+        cell.end = Some(how);
+        cell.read.wake(&mut self.deferred.wakers);
+        let reason = match how {
+            End::Eof => CloseReason::PeerClosed,
+            End::Reset(_) => CloseReason::Reset,
+        };
+        self.tell(Event::Broken { conn, reason });
+    }
+
+    fn writable(&mut self, conn: ConnKey) {
+        if let Some(cell) = self.cells.get_mut(conn) {
+            cell.write.wake(&mut self.deferred.wakers);
+        }
+    }
+
+    fn write_failed(&mut self, conn: ConnKey, error: Error) {
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
+        cell.failure.get_or_insert(error);
+        cell.write.wake(&mut self.deferred.wakers);
+        cell.read.wake(&mut self.deferred.wakers);
+        self.tell(Event::Broken {
+            conn,
+            reason: CloseReason::Failed,
+        });
+    }
+
+    fn write_done(&mut self, conn: ConnKey, buf: ring::OwnedBuf, result: Result<(), Error>) {
+        match self.owned.get_mut(&conn) {
+            Some(owned) => {
+                owned.returned = Some((result, buf));
+                self.deferred.wakers.extend(owned.waker.take());
+            }
+            // Nobody waits for it; its drop is the user's code.
+            None => self.deferred.calls.push_back(Call::Drop(Box::new(buf))),
+        }
+    }
+
+    fn closed(&mut self, conn: ConnKey) {
+        if let Some(cell) = self.cells.get_mut(conn)
+            && !cell.is_closing()
+        {
+            // Cut; the policy closes it when its user gives it back.
+            cell.cut = Cut::Done;
+            return;
+        }
+        self.end_of(conn);
+    }
+
+    /// Nothing of the connection remains in the kernel, and nobody holds it.
+    pub(crate) fn end_of(&mut self, conn: ConnKey) {
+        self.forget(conn);
+        self.tell(Event::Closed { conn });
+    }
+
+    /// Closes the socket of a connection that its user holds: it cannot go on. Every operation on
+    /// it fails with `error`; the policy frees its slot when the user gives it back.
+    pub(crate) fn cut(&mut self, conn: ConnKey, error: Error, reason: CloseReason) {
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
+        if cell.cut != Cut::No || cell.is_closing() {
+            return;
+        }
+        cell.cut = Cut::UnderWay;
+        cell.failure.get_or_insert(error);
+        cell.read.wake(&mut self.deferred.wakers);
+        cell.write.wake(&mut self.deferred.wakers);
+        self.backend.close(conn.0);
+        self.tell(Event::Broken { conn, reason });
+    }
+
+    /// The descriptor is gone: so is the cell, and its place on the board.
+    fn forget(&mut self, conn: ConnKey) {
+        let Some(mut cell) = self.cells.remove(conn) else {
+            return;
+        };
+        self.board_closed(cell.endpoint, cell.address);
+        cell.failure
+            .get_or_insert_with(|| Error::new(ErrorKind::Closed, "the connection has ended"));
+        cell.read.wake(&mut self.deferred.wakers);
+        cell.write.wake(&mut self.deferred.wakers);
+        let entry = self.endpoints.get(cell.endpoint);
+        if let (true, Stage::Closing(reason)) = (cell.was_ready, cell.stage)
+            && let (Some(entry), Some(hook)) = (entry, &self.config.on_connection_closed)
+        {
+            let endpoint = entry.endpoint.clone();
+            let info = ConnectionInfo {
+                endpoint,
+                address: cell.address,
+                closed: Some(reason),
+            };
+            self.deferred.calls.push_back(Call::Hook {
+                hook: hook.clone(),
+                info,
+            });
+        }
+        let protocol = entry
+            .filter(|_| cell.state.is_some())
+            .map(|entry| entry.protocol.clone());
+        self.deferred
+            .calls
+            .push_back(Call::Ended { protocol, cell });
+    }
+}

@@ -1,0 +1,216 @@
+//! What the shell knows of each connection beyond the policy's stage and the ring's socket: who
+//! waits on it, what it holds for its readers, and whether it is at a message boundary.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use crate::error::Error;
+use crate::policy::event::{CloseReason, ConnKey, EndpointKey};
+use crate::ring::{End, TaskHandle};
+use crate::time::Tick;
+
+use super::chunk::Chunk;
+
+/// One connection's cell. It lives from `Dial` to `Closed` (or `ConnectFailed`).
+pub(crate) struct ConnCell {
+    pub(crate) conn: ConnKey,
+    pub(crate) endpoint: EndpointKey,
+    pub(crate) address: SocketAddr,
+    /// Made by the protocol's `init`; `None` before, and for the plain protocol.
+    pub(crate) state: Option<Rc<dyn Any>>,
+    /// It became ready for use.
+    pub(crate) was_ready: bool,
+    /// More than one user may hold it.
+    pub(crate) shared: bool,
+    /// How many users hold it.
+    pub(crate) holders: u32,
+    /// The task of `init` or of a health check that has it meanwhile.
+    pub(crate) task: Option<TaskHandle<()>>,
+    pub(crate) stage: Stage,
+    pub(crate) read: Side,
+    pub(crate) write: Side,
+    /// Pieces in front of what the ring has: what cancelled reads gave back.
+    pub(crate) front: VecDeque<Chunk>,
+    /// The shell closed the socket before the policy asked for it, because a user would not let go:
+    /// under way, or done.
+    pub(crate) cut: Cut,
+    /// A message is half written.
+    pub(crate) unfinished: bool,
+    /// The end of the stream was seen.
+    pub(crate) end: Option<End>,
+    /// An operation failed; every later one fails the same way.
+    pub(crate) failure: Option<Error>,
+    /// The moment of the entry that the shard's timer heap has for this connection.
+    pub(crate) timed: Option<Tick>,
+}
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The ring connects it.
+    Dialing,
+    /// The protocol's `init` runs, until this deadline.
+    Initialising(Tick),
+    /// Nobody's, or its users'.
+    Ready,
+    /// A health check runs, until this deadline.
+    Checking(Tick),
+    /// It was asked to close; nobody can use it.
+    Closing(CloseReason),
+}
+
+/// Whether the socket is closed ahead of the policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    No,
+    UnderWay,
+    Done,
+}
+
+/// One direction: who waits for it and until when.
+#[derive(Default)]
+pub(crate) struct Side {
+    pub(crate) waker: Option<Waker>,
+    pub(crate) deadline: Option<Tick>,
+    /// The deadline passed while somebody waited, who has not looked yet.
+    pub(crate) late: bool,
+}
+
+impl Side {
+    /// A new operation: what an earlier one waited for means nothing to it.
+    pub(crate) fn begin(&mut self) {
+        self.deadline = None;
+        self.late = false;
+    }
+
+    /// Ends the wait if its deadline has passed.
+    pub(crate) fn expire(&mut self, now: Tick, wakers: &mut Vec<Waker>) -> bool {
+        if self.deadline.is_none_or(|deadline| deadline > now) {
+            return false;
+        }
+        self.deadline = None;
+        self.late = self.waker.is_some();
+        self.wake(wakers);
+        true
+    }
+
+    pub(crate) fn wake(&mut self, wakers: &mut Vec<Waker>) {
+        wakers.extend(self.waker.take());
+    }
+
+    /// What was waited for has come.
+    pub(crate) fn done(&mut self, stale: &mut Vec<Waker>) {
+        stale.extend(self.waker.take());
+        self.begin();
+    }
+
+    /// Makes the calling task the one that waits.
+    pub(crate) fn wait(&mut self, cx: &Context<'_>, stale: &mut Vec<Waker>) {
+        keep_waker(&mut self.waker, cx, stale);
+    }
+}
+
+impl ConnCell {
+    pub(crate) fn new(conn: ConnKey, endpoint: EndpointKey, address: SocketAddr) -> Self {
+        Self {
+            conn,
+            endpoint,
+            address,
+            state: None,
+            was_ready: false,
+            shared: false,
+            holders: 0,
+            task: None,
+            stage: Stage::Dialing,
+            read: Side::default(),
+            write: Side::default(),
+            front: VecDeque::new(),
+            cut: Cut::No,
+            unfinished: false,
+            end: None,
+            failure: None,
+            timed: None,
+        }
+    }
+
+    /// Whether nobody uses it, so that bytes that come are nobody's answer.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.stage == Stage::Ready && self.holders == 0
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.stage, Stage::Closing(_))
+    }
+
+    /// The earliest moment at which something of this connection is late.
+    pub(crate) fn deadline(&self) -> Option<Tick> {
+        let stage = match self.stage {
+            Stage::Initialising(at) | Stage::Checking(at) => Some(at),
+            _ => None,
+        };
+        [stage, self.read.deadline, self.write.deadline]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+/// Keeps the waker of `cx` in `place`; the one that was there is dropped later.
+pub(crate) fn keep_waker(place: &mut Option<Waker>, cx: &Context<'_>, stale: &mut Vec<Waker>) {
+    if !place
+        .as_ref()
+        .is_some_and(|waker| waker.will_wake(cx.waker()))
+    {
+        stale.extend(place.replace(cx.waker().clone()));
+    }
+}
+
+/// The cells of all connections, by slot.
+#[derive(Default)]
+pub(crate) struct Cells {
+    cells: Vec<Option<Box<ConnCell>>>,
+}
+
+impl Cells {
+    #[inline]
+    pub(crate) fn get(&self, conn: ConnKey) -> Option<&ConnCell> {
+        let cell = self.cells.get(conn.0.index() as usize)?.as_deref()?;
+        (cell.conn == conn).then_some(cell)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, conn: ConnKey) -> Option<&mut ConnCell> {
+        let cell = self
+            .cells
+            .get_mut(conn.0.index() as usize)?
+            .as_deref_mut()?;
+        (cell.conn == conn).then_some(cell)
+    }
+
+    /// Puts a new cell in its slot and hands out what was there, which is nothing unless the slot
+    /// was reused before it was free.
+    pub(crate) fn insert(&mut self, cell: ConnCell) -> Option<Box<ConnCell>> {
+        let index = cell.conn.0.index() as usize;
+        if index >= self.cells.len() {
+            self.cells.resize_with(index + 1, || None);
+        }
+        self.cells[index].replace(Box::new(cell))
+    }
+
+    pub(crate) fn remove(&mut self, conn: ConnKey) -> Option<Box<ConnCell>> {
+        self.get(conn)?;
+        self.cells[conn.0.index() as usize].take()
+    }
+
+    /// Takes every cell out, at the end.
+    pub(crate) fn take_all(&mut self) -> Vec<Box<ConnCell>> {
+        self.cells.drain(..).flatten().collect()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ConnCell> {
+        self.cells.iter_mut().filter_map(|cell| cell.as_deref_mut())
+    }
+}

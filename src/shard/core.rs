@@ -1,0 +1,480 @@
+//! One core's pool: the policy decides, the ring moves bytes, the shares tell of the other cores.
+//! This file is the loop between them: completions become events, events go to the policy, its
+//! actions come out and are done.
+//!
+//! Promise: no user code runs in here (it is deferred until nothing is borrowed), and one turn does
+//! a bounded amount of work.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::policy::event::{CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
+use crate::policy::{Got, PoolPolicy, Settings};
+use crate::ring::{Ring, Signal, SocketOptions, clock};
+use crate::slot::Key;
+use crate::time::Tick;
+
+use super::Gotten;
+use super::cells::{Cells, Stage};
+use super::deferred::{Call, Deferred};
+use super::endpoints::{Endpoints, Links};
+use super::io::OwnedWrite;
+use super::resolve::{Lookups, NameSources};
+use super::tap::{Tap, What};
+use super::waiters::Waiters;
+
+/// Rounds of events and actions in one turn; what is left waits for the next.
+const MAX_ROUNDS: usize = 64;
+/// Connections whose deadline is looked at in one turn.
+const MAX_TIMERS: usize = 1024;
+
+/// Everything of one core, behind the shard's one borrow.
+pub(crate) struct Core {
+    pub(crate) config: Arc<Config>,
+    pub(crate) options: SocketOptions,
+    pub(crate) policy: PoolPolicy,
+    pub(crate) backend: Ring,
+    pub(crate) links: Links,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) cells: Cells,
+    pub(crate) waiters: Waiters,
+    pub(crate) lookups: Lookups,
+    pub(crate) names: Arc<NameSources>,
+    pub(crate) owned: HashMap<ConnKey, OwnedWrite>,
+    pub(crate) deferred: Deferred,
+    pub(crate) tap: Tap,
+    /// The moment at which this turn, or the first command after it, began.
+    pub(crate) now: Tick,
+    /// The driver has run since `now` was read.
+    stale: bool,
+    /// Deadlines of reads, writes and stages, lazily: one entry per connection at most.
+    timers: BinaryHeap<Reverse<(Tick, Key)>>,
+    /// Until when the driver sleeps unless woken.
+    pub(crate) asleep_until: Tick,
+    /// Why the shard can do no more, if so.
+    pub(crate) dead: Option<Error>,
+    pub(crate) draining: bool,
+    pub(crate) ended: bool,
+    /// Who waits for the last connection to end.
+    pub(crate) drained: Vec<Waker>,
+    /// Wakes the driver by hand.
+    pub(crate) signal: Rc<Signal>,
+}
+
+impl Core {
+    pub(crate) fn new(config: Arc<Config>, backend: Ring, links: Links, seed: u64) -> Self {
+        let settings = Settings::from(&*config);
+        Self {
+            options: SocketOptions::from(&*config),
+            policy: PoolPolicy::new(settings, seed),
+            names: links.names.clone(),
+            links,
+            endpoints: Endpoints::default(),
+            cells: Cells::default(),
+            waiters: Waiters::default(),
+            lookups: Lookups::default(),
+            owned: HashMap::new(),
+            deferred: Deferred::default(),
+            tap: Tap::default(),
+            now: clock::now(),
+            stale: false,
+            timers: BinaryHeap::new(),
+            asleep_until: Tick::NEVER,
+            dead: None,
+            draining: false,
+            ended: false,
+            drained: Vec::new(),
+            signal: backend.signal(),
+            backend,
+            config,
+        }
+    }
+
+    // -- the turn ------------------------------------------------------------------------------
+
+    /// One turn of the driver: everything that has come and is due; the driver submits afterwards.
+    /// Returns when the next turn is due at the latest.
+    pub(crate) fn turn(&mut self) -> Tick {
+        self.now = clock::now();
+        self.stale = true;
+        self.backend.reap();
+        self.hear_notices();
+        self.lookups_due();
+        self.timers_due();
+        if self
+            .policy
+            .poll_timeout()
+            .is_some_and(|due| due <= self.now)
+        {
+            self.policy.handle_timeout(self.now);
+        }
+        self.pump();
+        self.publish();
+        if self.draining && self.policy.is_drained() {
+            self.deferred.wakers.append(&mut self.drained);
+        }
+        self.asleep_until = self.next_due();
+        self.asleep_until
+    }
+
+    /// Takes in what the completion queue has without waiting for the driver's turn.
+    pub(crate) fn collect(&mut self) {
+        self.backend.reap();
+        self.pump();
+    }
+
+    /// Events in, actions out, until both are empty or the turn's bound is reached.
+    pub(crate) fn pump(&mut self) {
+        for _ in 0..MAX_ROUNDS {
+            let mut moved = false;
+            while let Some(event) = self.backend.poll_event() {
+                self.arrive(event);
+                moved = true;
+            }
+            while let Some(action) = self.policy.poll_action() {
+                self.tap.record(self.now, || What::Action(action.clone()));
+                self.perform(action);
+                moved = true;
+            }
+            if !moved {
+                return;
+            }
+        }
+        self.signal.wake();
+    }
+
+    /// Tells the policy a fact.
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.tap.record(self.now, || What::Event(event.clone()));
+        let endpoint = match event {
+            Event::Resolved { endpoint, .. }
+            | Event::ResolveFailed { endpoint, .. }
+            | Event::PermitGranted { endpoint, .. }
+            | Event::PermitQueued { endpoint }
+            | Event::Demand { endpoint, .. } => Some(endpoint),
+            Event::Connected { conn }
+            | Event::ConnectFailed { conn, .. }
+            | Event::Initialised { conn, .. }
+            | Event::InitFailed { conn, .. }
+            | Event::Broken { conn, .. }
+            | Event::HealthChecked { conn, .. }
+            | Event::Closed { conn } => self.policy.endpoint_of(conn),
+            Event::Drain => None,
+        };
+        self.policy.handle_event(self.now, event);
+        if let Some(endpoint) = endpoint {
+            self.endpoints.touch(endpoint);
+        }
+    }
+
+    fn next_due(&self) -> Tick {
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        [
+            self.policy.poll_timeout(),
+            self.lookups.poll_timeout(),
+            timer,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(Tick::NEVER)
+    }
+
+    // -- commands ------------------------------------------------------------------------------
+
+    /// Reads the clock if this is the first command since the driver ran, and has it run again
+    /// after the tasks that are ready now: a clock per command would cost more than a hit.
+    #[inline]
+    pub(crate) fn refresh(&mut self) {
+        if self.stale {
+            self.stale = false;
+            self.now = clock::now();
+            self.signal.wake();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&mut self, endpoint: EndpointKey) -> Result<Gotten> {
+        self.refresh();
+        if self.backend.has_completions() {
+            self.collect();
+        }
+        loop {
+            let got = self.policy.get(self.now, endpoint)?;
+            self.endpoints.touch(endpoint);
+            match got {
+                Got::Ready { conn, reused } => {
+                    self.tap.record(self.now, || What::Get {
+                        endpoint,
+                        hit: Some(conn),
+                        waiter: None,
+                    });
+                    if self.hold(conn) {
+                        return Ok(Gotten::Ready { conn, reused });
+                    }
+                }
+                Got::Waiting(waiter) => {
+                    self.tap.record(self.now, || What::Get {
+                        endpoint,
+                        hit: None,
+                        waiter: Some(waiter),
+                    });
+                    self.waiters.insert(waiter, endpoint);
+                    self.pump();
+                    self.wake_if_due_earlier();
+                    return Ok(Gotten::Waiting(waiter));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn try_get(&mut self, endpoint: EndpointKey) -> Option<ConnKey> {
+        self.refresh();
+        if self.backend.has_completions() {
+            self.collect();
+        }
+        loop {
+            let conn = self.policy.try_get(self.now, endpoint)?;
+            self.endpoints.touch(endpoint);
+            if self.hold(conn) {
+                return Some(conn);
+            }
+        }
+    }
+
+    /// Makes the caller a holder of `conn`, unless the pool has lost its watch over it while it
+    /// was idle (D37: what is not watched is not handed out); then it is closed instead.
+    #[inline]
+    fn hold(&mut self, conn: ConnKey) -> bool {
+        if let Some(cell) = self.cells.get_mut(conn) {
+            if cell.shared || self.backend.is_watching(conn.0) {
+                cell.holders += 1;
+                return true;
+            }
+        }
+        self.policy
+            .put(self.now, conn, Return::Discard(CloseReason::Unwatched));
+        self.pump();
+        false
+    }
+
+    pub(crate) fn put(&mut self, conn: ConnKey, how: Return) {
+        self.refresh();
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
+        cell.holders = cell.holders.saturating_sub(1);
+        self.endpoints.touch(cell.endpoint);
+        self.tap.record(self.now, || What::Put { conn, how });
+        self.policy.put(self.now, conn, how);
+        self.pump();
+    }
+
+    /// A waiter went away, perhaps after it was served.
+    pub(crate) fn cancel(&mut self, waiter: WaiterKey) {
+        self.refresh();
+        self.tap.record(self.now, || What::Cancel { waiter });
+        if let Some(endpoint) = self.waiters.endpoint(waiter) {
+            self.endpoints.touch(endpoint);
+        }
+        match self.waiters.remove(waiter, &mut self.deferred.stale) {
+            Some(Some(Ok((conn, _)))) => self.put(conn, Return::Clean),
+            Some(Some(Err(_))) | None => {}
+            Some(None) => {
+                self.policy.cancel(self.now, waiter);
+                self.pump();
+            }
+        }
+    }
+
+    // -- deadlines -----------------------------------------------------------------------------
+
+    /// Sees to it that the deadlines of `conn` are looked at in time.
+    pub(crate) fn arm_timer(&mut self, conn: ConnKey) {
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
+        let Some(due) = cell.deadline() else { return };
+        if cell.timed.is_some_and(|timed| timed <= due) {
+            return;
+        }
+        cell.timed = Some(due);
+        self.timers.push(Reverse((due, conn.0)));
+        self.prune_timers();
+        self.wake_if_due_earlier();
+    }
+
+    /// Connections that have ended leave their entry behind until it is due; where connections
+    /// come and go quickly those would pile up.
+    fn prune_timers(&mut self) {
+        if self.timers.len() > 64 + 2 * self.config.max_connections_per_shard {
+            let cells = &self.cells;
+            self.timers.retain(|Reverse((at, key))| {
+                cells
+                    .get(ConnKey(*key))
+                    .is_some_and(|cell| cell.timed == Some(*at))
+            });
+        }
+    }
+
+    fn timers_due(&mut self) {
+        for _ in 0..MAX_TIMERS {
+            let Some(Reverse((at, key))) = self.timers.peek().copied() else {
+                return;
+            };
+            if at > self.now {
+                return;
+            }
+            self.timers.pop();
+            let conn = ConnKey(key);
+            if self
+                .cells
+                .get(conn)
+                .is_some_and(|cell| cell.timed == Some(at))
+            {
+                self.late(conn);
+            }
+        }
+    }
+
+    /// A timer entry of `conn` is due: something of it may be late.
+    fn late(&mut self, conn: ConnKey) {
+        let now = self.now;
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
+        cell.timed = None;
+        cell.read.expire(now, &mut self.deferred.wakers);
+        let late_write = cell.write.expire(now, &mut self.deferred.wakers);
+        if late_write && self.owned.contains_key(&conn) {
+            let text = "the kernel did not take the buffer in time";
+            self.cut(
+                conn,
+                Error::new(ErrorKind::WriteTimeout, text),
+                CloseReason::Failed,
+            );
+            return;
+        }
+        match cell.stage {
+            Stage::Initialising(at) if at <= now => {
+                cell.stage = Stage::Ready;
+                let error = Error::new(
+                    ErrorKind::ConnectTimeout,
+                    "the protocol's init took too long",
+                );
+                self.tell(Event::InitFailed { conn, error });
+            }
+            Stage::Checking(at) if at <= now => {
+                cell.stage = Stage::Ready;
+                self.tell(Event::HealthChecked {
+                    conn,
+                    healthy: false,
+                });
+            }
+            _ => self.arm_timer(conn),
+        }
+    }
+
+    /// The driver sleeps until its last known deadline; an earlier one must wake it.
+    pub(crate) fn wake_if_due_earlier(&mut self) {
+        if self.next_due() < self.asleep_until {
+            self.signal.wake();
+        }
+    }
+
+    // -- draining ------------------------------------------------------------------------------
+
+    /// No new gets, no new connections, idle ones close.
+    pub(crate) fn start_drain(&mut self) {
+        if !self.draining && self.dead.is_none() {
+            self.draining = true;
+            self.tell(Event::Drain);
+            self.pump();
+        }
+    }
+
+    pub(crate) fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.dead.is_some() || self.policy.is_drained() {
+            return Poll::Ready(());
+        }
+        self.drained.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Cuts the connections that users still hold: their operations fail, and giving them back is
+    /// all that can be done with them. Returns how many that were.
+    pub(crate) fn cut_busy(&mut self) -> usize {
+        let busy: Vec<ConnKey> = self
+            .cells
+            .iter_mut()
+            .filter(|cell| cell.holders > 0)
+            .map(|cell| cell.conn)
+            .collect();
+        for conn in &busy {
+            let error = Error::new(ErrorKind::Draining, "the pool drained and the time was up");
+            self.cut(*conn, error, CloseReason::Drained);
+        }
+        self.pump();
+        busy.len()
+    }
+
+    // -- the end -------------------------------------------------------------------------------
+
+    /// The runtime ends: the kernel gives back what it has, other cores forget us.
+    pub(crate) fn end(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.die(Error::new(ErrorKind::NotOnShard, "the shard has ended"));
+        let limit = self.config.drain_timeout;
+        self.backend.drain(limit);
+        while let Some(event) = self.backend.poll_event() {
+            self.arrive(event);
+        }
+        // Only now: a permit may not be free while its socket exists.
+        self.links.leave();
+        self.deferred.wakers.append(&mut self.drained);
+        for cell in self.cells.take_all() {
+            self.deferred.calls.push_back(Call::Ended {
+                protocol: None,
+                cell,
+            });
+        }
+    }
+
+    /// The shard can do no more (D17, D21, or its runtime ends): everything that waits fails.
+    pub(crate) fn die(&mut self, error: Error) {
+        if self.dead.is_some() {
+            return;
+        }
+        for cell in self.cells.iter_mut() {
+            cell.failure.get_or_insert_with(|| error.clone());
+            cell.read.wake(&mut self.deferred.wakers);
+            cell.write.wake(&mut self.deferred.wakers);
+        }
+        self.waiters.fail_all(&error, &mut self.deferred.wakers);
+        self.dead = Some(error);
+    }
+
+    /// Whether the shard still works; if not, why.
+    #[inline]
+    pub(crate) fn alive(&self) -> Result<()> {
+        if self.backend.forked() {
+            return Err(in_child());
+        }
+        match &self.dead {
+            None => Ok(()),
+            Some(error) => Err(error.clone()),
+        }
+    }
+}
+
+fn in_child() -> Error {
+    let text = "this process is a fork of the one that made the pool, and may not use its ring";
+    Error::new(ErrorKind::NotOnShard, text)
+}

@@ -1,0 +1,414 @@
+//! An endpoint has three sides: the policy's bucket on this core, the share that all cores have in
+//! it (permits, board, counts), and the names under which users reach it. This file holds them
+//! together.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::endpoint::Endpoint;
+use crate::error::Result;
+use crate::policy::event::{EndpointKey, Event};
+use crate::share::{
+    Acquire, Column, EndpointId, Limits, MAX_SHARDS, Member, Registry, ShardId, SharedEndpoint,
+    Wake,
+};
+use crate::time::Tick;
+
+use super::core::Core;
+use super::counts::{self, Totals};
+use super::erased::{ConnectionProtocol, ProtocolKey};
+use super::resolve::NameSources;
+
+/// What tells one set of connections from another, on all cores.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKey {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) protocol: ProtocolKey,
+}
+
+/// What the cores of one pool share.
+pub(crate) struct SharedState {
+    pub(crate) registry: Arc<Registry<PoolKey>>,
+    names: Arc<NameSources>,
+}
+
+impl SharedState {
+    pub(crate) fn new(config: &Config) -> Self {
+        let limits = Limits {
+            shards: MAX_SHARDS,
+            endpoints: config.max_endpoints,
+            permits: u32::try_from(config.max_connections_per_endpoint).unwrap_or(u32::MAX),
+            gauges: counts::GAUGES,
+            counters: counts::COUNTERS,
+        };
+        let registry = Arc::new(Registry::new(limits));
+        Self {
+            registry,
+            names: Arc::new(NameSources::new(config)),
+        }
+    }
+}
+
+/// This core's place among the others.
+pub(crate) struct Links {
+    member: Option<Member<PoolKey>>,
+    registry: Arc<Registry<PoolKey>>,
+    shard: ShardId,
+    wake: Arc<Wake>,
+    notices: Vec<EndpointId>,
+    pub(crate) names: Arc<NameSources>,
+    pub(crate) inbox: super::inbox::Inbox,
+}
+
+impl Links {
+    pub(crate) fn join(shared: &SharedState) -> Result<Self> {
+        let member = shared.registry.join()?;
+        let wake = member.wake().clone();
+        Ok(Self {
+            shard: member.id(),
+            registry: shared.registry.clone(),
+            inbox: super::inbox::Inbox::new(wake.clone()),
+            wake,
+            member: Some(member),
+            notices: Vec::new(),
+            names: shared.names.clone(),
+        })
+    }
+
+    pub(crate) fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<Registry<PoolKey>> {
+        &self.registry
+    }
+
+    pub(crate) fn wake(&self) -> &Arc<Wake> {
+        &self.wake
+    }
+
+    /// The other cores forget this one: its permits, its counts, its requests.
+    pub(crate) fn leave(&mut self) {
+        self.member = None;
+        self.inbox.close();
+    }
+
+    fn drain_notices(&mut self) -> Vec<EndpointId> {
+        if let Some(member) = &self.member {
+            member.drain_notices(&mut self.notices);
+        }
+        std::mem::take(&mut self.notices)
+    }
+}
+
+/// One endpoint as this core knows it.
+pub(crate) struct Entry {
+    pub(crate) key: EndpointKey,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) protocol: Rc<dyn ConnectionProtocol>,
+    pub(crate) shared: Arc<SharedEndpoint>,
+    /// As last told to the policy.
+    pub(crate) addresses: Rc<[SocketAddr]>,
+    name: PoolKey,
+    /// The demand last told to the policy.
+    demand: Option<Tick>,
+    /// Its counts changed since they were last published.
+    dirty: bool,
+}
+
+/// How many connections all cores hold to each of the entry's addresses.
+pub(crate) fn held(entry: &Entry) -> Box<[u32]> {
+    entry.shared.board().totals(&entry.addresses)
+}
+
+/// What all cores together know of an endpoint.
+pub(crate) struct Account {
+    pub(crate) totals: Totals,
+    pub(crate) permits: u32,
+    pub(crate) addresses: Vec<Column>,
+}
+
+impl Account {
+    fn of(shared: &SharedEndpoint) -> Self {
+        Self {
+            totals: Totals::from_values(&shared.published().totals()),
+            permits: shared.in_use(),
+            addresses: shared.board().columns(),
+        }
+    }
+}
+
+/// The endpoints this core knows, by key, by name and by the id that cores use among themselves.
+#[derive(Default)]
+pub(crate) struct Endpoints {
+    entries: Vec<Option<Entry>>,
+    by_name: HashMap<PoolKey, EndpointKey>,
+    by_id: HashMap<EndpointId, EndpointKey>,
+    dirty: Vec<EndpointKey>,
+}
+
+impl Endpoints {
+    #[inline]
+    pub(crate) fn get(&self, key: EndpointKey) -> Option<&Entry> {
+        self.entries
+            .get(key.0.index() as usize)?
+            .as_ref()
+            .filter(|entry| entry.key == key)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, key: EndpointKey) -> Option<&mut Entry> {
+        self.entries
+            .get_mut(key.0.index() as usize)?
+            .as_mut()
+            .filter(|entry| entry.key == key)
+    }
+
+    /// Its counts are to be published at the end of the turn.
+    #[inline]
+    pub(crate) fn touch(&mut self, key: EndpointKey) {
+        if let Some(entry) = self
+            .entries
+            .get_mut(key.0.index() as usize)
+            .and_then(Option::as_mut)
+            && entry.key == key
+            && !entry.dirty
+        {
+            entry.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let index = entry.key.0.index() as usize;
+        if index >= self.entries.len() {
+            self.entries.resize_with(index + 1, || None);
+        }
+        self.by_name.insert(entry.name.clone(), entry.key);
+        self.by_id.insert(entry.shared.id(), entry.key);
+        // What was here before had no connections and no waiters: the policy made room.
+        if let Some(old) = self.entries[index].replace(entry) {
+            self.by_name.remove(&old.name);
+            self.by_id.remove(&old.shared.id());
+        }
+    }
+}
+
+/// An endpoint as a user's handle knows it. If the core had to forget the endpoint meanwhile, the
+/// next get makes it known again.
+pub(crate) struct EndpointRef {
+    name: PoolKey,
+    protocol: Rc<dyn ConnectionProtocol>,
+    key: Cell<EndpointKey>,
+}
+
+impl EndpointRef {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.name.endpoint
+    }
+}
+
+impl super::Shard {
+    /// Makes the endpoint known to this core.
+    pub(crate) fn endpoint(
+        &self,
+        endpoint: Endpoint,
+        protocol_key: ProtocolKey,
+        protocol: Rc<dyn ConnectionProtocol>,
+    ) -> Result<Rc<EndpointRef>> {
+        let name = PoolKey {
+            endpoint,
+            protocol: protocol_key,
+        };
+        let key = self.enter(|core| {
+            core.alive()?;
+            core.intern(&name, &protocol)
+        })?;
+        Ok(Rc::new(EndpointRef {
+            name,
+            protocol,
+            key: Cell::new(key),
+        }))
+    }
+
+    /// The figures of an endpoint, all cores together; this core's own are up to date.
+    pub(crate) fn totals(&self, endpoint: &EndpointRef) -> Option<Account> {
+        self.enter(|core| {
+            core.publish();
+            let key = core.current_key(endpoint).ok()?;
+            core.endpoints
+                .get(key)
+                .map(|entry| Account::of(&entry.shared))
+        })
+    }
+
+    /// The figures of every endpoint that any core knows or knew.
+    pub(crate) fn all_totals(&self) -> Vec<(Endpoint, Account)> {
+        let all = self.enter(|core| {
+            core.publish();
+            core.links.registry.endpoints()
+        });
+        all.into_iter()
+            .map(|(name, shared)| (name.endpoint, Account::of(&shared)))
+            .collect()
+    }
+
+    pub(crate) fn clear(&self, endpoint: &EndpointRef) {
+        self.enter(|core| {
+            if core.dead.is_none()
+                && let Ok(key) = core.current_key(endpoint)
+            {
+                core.endpoints.touch(key);
+                core.policy.clear_endpoint(core.now, key);
+                core.pump();
+            }
+        });
+    }
+}
+
+impl Core {
+    #[inline]
+    pub(crate) fn current_key(&mut self, endpoint: &EndpointRef) -> Result<EndpointKey> {
+        let key = endpoint.key.get();
+        if self.endpoints.get(key).is_some() {
+            return Ok(key);
+        }
+        let key = self.intern(&endpoint.name, &endpoint.protocol)?;
+        endpoint.key.set(key);
+        Ok(key)
+    }
+
+    fn intern(
+        &mut self,
+        name: &PoolKey,
+        protocol: &Rc<dyn ConnectionProtocol>,
+    ) -> Result<EndpointKey> {
+        if let Some(key) = self.endpoints.by_name.get(name) {
+            return Ok(*key);
+        }
+        let shared = self.links.registry.shared(name)?;
+        let label: Rc<str> = name.endpoint.to_string().into();
+        let key = self.policy.add_endpoint(self.now, label)?;
+        let plain_check = protocol.is_plain() && self.config.health_check.is_some();
+        if !protocol.checks_health() && !plain_check {
+            self.policy.skip_health_checks(key);
+        }
+        self.endpoints.insert(Entry {
+            key,
+            endpoint: name.endpoint.clone(),
+            protocol: protocol.clone(),
+            shared,
+            addresses: Rc::new([]),
+            name: name.clone(),
+            demand: None,
+            dirty: false,
+        });
+        Ok(key)
+    }
+
+    // -- permits and demand --------------------------------------------------------------------
+
+    pub(crate) fn acquire_permit(&mut self, endpoint: EndpointKey) {
+        let Some(entry) = self.endpoints.get(endpoint) else {
+            return;
+        };
+        let event = match entry.shared.acquire(self.links.shard, self.now) {
+            Acquire::Granted => Event::PermitGranted {
+                endpoint,
+                held: held(entry),
+            },
+            Acquire::Queued => Event::PermitQueued { endpoint },
+        };
+        self.tell(event);
+    }
+
+    pub(crate) fn withdraw_permit(&mut self, endpoint: EndpointKey) {
+        if let Some(entry) = self.endpoints.get(endpoint) {
+            entry.shared.withdraw(self.links.shard);
+        }
+    }
+
+    pub(crate) fn return_permit(&mut self, endpoint: EndpointKey) {
+        let Some(entry) = self.endpoints.get_mut(endpoint) else {
+            return;
+        };
+        entry.shared.release(self.links.shard);
+        // The policy answers each demand by one permit. It may have gone to another core, or back
+        // to this one: whoever still waits is told of again.
+        entry.demand = None;
+        self.hear_notice(endpoint);
+    }
+
+    /// What other cores did to the endpoints that this one shares with them.
+    pub(crate) fn hear_notices(&mut self) {
+        self.links.wake.take();
+        for id in self.links.drain_notices() {
+            let Some(endpoint) = self.endpoints.by_id.get(&id).copied() else {
+                continue;
+            };
+            self.hear_notice(endpoint);
+        }
+        while let Some(job) = self.links.inbox.pop() {
+            self.deferred
+                .calls
+                .push_back(super::deferred::Call::Job(job));
+        }
+    }
+
+    fn hear_notice(&mut self, endpoint: EndpointKey) {
+        let Some(entry) = self.endpoints.get_mut(endpoint) else {
+            return;
+        };
+        let granted = entry.shared.take_granted(self.links.shard);
+        let since = entry.shared.demand(self.links.shard);
+        let changed = entry.demand != since;
+        entry.demand = since;
+        if granted {
+            let held = held(entry);
+            self.tell(Event::PermitGranted { endpoint, held });
+        }
+        if changed {
+            self.tell(Event::Demand { endpoint, since });
+        }
+    }
+
+    // -- the board -----------------------------------------------------------------------------
+
+    pub(crate) fn board_opened(&mut self, endpoint: EndpointKey, address: SocketAddr) {
+        if let Some(entry) = self.endpoints.get(endpoint) {
+            entry.shared.board().opened(self.links.shard, address);
+        }
+        self.endpoints.touch(endpoint);
+    }
+
+    pub(crate) fn board_closed(&mut self, endpoint: EndpointKey, address: SocketAddr) {
+        if let Some(entry) = self.endpoints.get(endpoint) {
+            entry.shared.board().closed(self.links.shard, address);
+        }
+        self.endpoints.touch(endpoint);
+    }
+
+    /// Shows the other cores what has changed.
+    pub(crate) fn publish(&mut self) {
+        while let Some(key) = self.endpoints.dirty.pop() {
+            self.publish_one(key);
+        }
+    }
+
+    pub(crate) fn publish_one(&mut self, key: EndpointKey) {
+        let Some(entry) = self.endpoints.get_mut(key) else {
+            return;
+        };
+        entry.dirty = false;
+        if let Some(counts) = self.policy.counts(key) {
+            entry
+                .shared
+                .published()
+                .publish(self.links.shard, &counts::values(counts));
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! A core's pool is one value that tasks, timers, completions and other cores all want at once.
+//! [`Shard`] is its door: whoever enters borrows the core for a moment, and what must call the
+//! user's code runs after the borrow is given back (D36).
+//!
+//! Promise: `enter` never runs user code under the borrow; after the runtime has ended every
+//! method is a no-op or an error, never a panic.
+
+mod arrive;
+mod cells;
+mod chunk;
+mod core;
+mod counts;
+mod deferred;
+mod endpoints;
+mod erased;
+mod inbox;
+mod io;
+mod perform;
+mod resolve;
+mod run;
+mod tap;
+mod waiters;
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::local;
+use crate::policy::event::{ConnKey, Return, WaiterKey};
+use crate::ring::{self, Next, Turn, clock};
+use crate::share::ShardId;
+
+pub use self::chunk::Chunk;
+pub(crate) use self::core::Core;
+pub(crate) use self::deferred::Job;
+pub(crate) use self::endpoints::{Account, EndpointRef, Links, SharedState};
+pub use self::erased::Access;
+pub(crate) use self::erased::{ConnectionProtocol, Opened, ProtocolKey};
+pub(crate) use self::inbox::Inbox;
+
+/// What a get has at once.
+#[derive(Debug)]
+pub(crate) enum Gotten {
+    Ready { conn: ConnKey, reused: bool },
+    Waiting(WaiterKey),
+}
+
+/// One core's pool.
+pub(crate) struct Shard {
+    id: ShardId,
+    me: Weak<Shard>,
+    core: RefCell<Core>,
+    /// The user's code is being run by an outer frame, which will also run what is added.
+    running: Cell<bool>,
+    panics: Cell<u64>,
+}
+
+impl Shard {
+    pub(crate) fn new(core: Core) -> Rc<Self> {
+        Rc::new_cyclic(|me| Self {
+            id: core.links.shard(),
+            me: me.clone(),
+            core: RefCell::new(core),
+            running: Cell::new(false),
+            panics: Cell::new(0),
+        })
+    }
+
+    pub(crate) fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Borrows the core for `work`, then runs what the work deferred.
+    #[inline]
+    pub(crate) fn enter<R>(&self, work: impl FnOnce(&mut Core) -> R) -> R {
+        let (value, idle) = {
+            let mut core = self.core.borrow_mut();
+            let value = work(&mut core);
+            (value, core.deferred.is_empty())
+        };
+        if !idle {
+            self.run_deferred();
+        }
+        value
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, endpoint: &EndpointRef) -> Result<Gotten> {
+        self.enter(|core| {
+            core.alive()?;
+            let key = core.current_key(endpoint)?;
+            core.get(key)
+        })
+    }
+
+    pub(crate) fn try_get(&self, endpoint: &EndpointRef) -> Result<Option<ConnKey>> {
+        self.enter(|core| {
+            core.alive()?;
+            let key = core.current_key(endpoint)?;
+            Ok(core.try_get(key))
+        })
+    }
+
+    pub(crate) fn poll_waiter(
+        &self,
+        waiter: WaiterKey,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(ConnKey, bool)>> {
+        self.enter(|core| core.waiters.poll(waiter, cx, &mut core.deferred.stale))
+    }
+
+    pub(crate) fn cancel(&self, waiter: WaiterKey) {
+        self.enter(|core| core.cancel(waiter));
+    }
+
+    pub(crate) fn put(&self, conn: ConnKey, how: Return) {
+        self.enter(|core| {
+            if core.alive().is_ok() {
+                core.put(conn, how);
+            }
+        });
+    }
+
+    pub(crate) fn address(&self, conn: ConnKey) -> Option<SocketAddr> {
+        self.enter(|core| core.cells.get(conn).map(|cell| cell.address))
+    }
+
+    /// The protocol's state of a connection, and whether others may hold it too.
+    pub(crate) fn state_of(&self, conn: ConnKey) -> (Option<Rc<dyn Any>>, bool) {
+        self.enter(|core| match core.cells.get(conn) {
+            Some(cell) => (cell.state.clone(), cell.shared),
+            None => (None, false),
+        })
+    }
+
+    /// Lets busy connections finish, closes idle ones, and returns when none is left, or closes the
+    /// rest at `deadline` and returns how many that were.
+    pub(crate) async fn drain(&self, deadline: Duration) -> usize {
+        let until = self.enter(|core| {
+            core.now = clock::now();
+            core.start_drain();
+            core.now.plus(deadline)
+        });
+        let drained = poll_fn(|cx| self.enter(|core| core.poll_drained(cx)));
+        if ring::until(until, drained).await.is_some() {
+            return 0;
+        }
+        let (cut, until) = self.enter(|core| (core.cut_busy(), core.now.plus(GRACE)));
+        let drained = poll_fn(|cx| self.enter(|core| core.poll_drained(cx)));
+        // Who does not give back what was cut keeps a dead connection until the runtime ends.
+        let _kept = ring::until(until, drained).await;
+        cut
+    }
+
+    /// The way for other threads to have something run here.
+    pub(crate) fn inbox(&self) -> Inbox {
+        self.enter(|core| core.links.inbox.clone())
+    }
+
+    /// Ends the shard: waiting gets fail, connections close, the ring is drained.
+    pub(crate) fn end(&self) {
+        local::unset(self);
+        self.enter(Core::end);
+    }
+}
+
+impl Turn for Shard {
+    fn turn(&self, cx: &mut Context<'_>) -> Next {
+        let due = self.enter(|core| {
+            core.links.wake().register(cx.waker());
+            core.turn()
+        });
+        match self.enter(|core| core.ended) {
+            true => Next::Stop,
+            false => Next::At(due),
+        }
+    }
+
+    fn queued(&self) -> usize {
+        self.enter(|core| core.backend.queued())
+    }
+
+    fn submit(&self) {
+        self.enter(|core| {
+            if let Err(error) = core.backend.submit() {
+                core.die(error);
+            }
+        });
+    }
+
+    fn has_completions(&self) -> bool {
+        self.enter(|core| core.backend.has_completions())
+    }
+
+    fn end(&self) {
+        Shard::end(self);
+    }
+}
+
+/// How long a drain waits for users to give back what it has cut.
+const GRACE: Duration = Duration::from_millis(100);

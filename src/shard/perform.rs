@@ -1,0 +1,264 @@
+//! What the policy wants, done.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::hooks::ConnectionInfo;
+use crate::policy::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Hook, WaiterKey};
+
+use super::cells::{ConnCell, Cut, Stage};
+use super::chunk::Chunk;
+use super::core::Core;
+use super::deferred::Call;
+use super::erased::ConnectionProtocol;
+
+/// Bytes that came while idle, the protocol that may take them, and the connection's state.
+pub(crate) type IdlePiece = (
+    Chunk,
+    Option<Rc<dyn ConnectionProtocol>>,
+    Option<Rc<dyn Any>>,
+);
+
+impl Core {
+    pub(crate) fn perform(&mut self, action: Action) {
+        self.touch_endpoint_of(&action);
+        match action {
+            Action::Resolve { endpoint } => self.resolve(endpoint),
+            Action::AcquirePermit { endpoint } => self.acquire_permit(endpoint),
+            Action::WithdrawPermit { endpoint } => self.withdraw_permit(endpoint),
+            Action::ReturnPermit { endpoint } => self.return_permit(endpoint),
+            Action::Dial {
+                conn,
+                endpoint,
+                address,
+                timeout,
+            } => {
+                self.dial(conn, endpoint, address, timeout);
+            }
+            Action::Initialise {
+                conn,
+                endpoint,
+                timeout,
+            } => {
+                self.initialise(conn, endpoint, timeout);
+            }
+            Action::CheckHealth { conn, endpoint } => self.check_health(conn, endpoint),
+            Action::Close { conn, reason } => self.close(conn, reason),
+            Action::Grant {
+                waiter,
+                conn,
+                reused,
+            } => self.grant(waiter, conn, reused),
+            Action::Fail { waiter, error } => self.fail(waiter, error),
+            Action::Notify {
+                endpoint,
+                conn,
+                hook,
+            } => self.notify(endpoint, conn, hook),
+        }
+    }
+
+    /// What the policy decided changed its counts of this endpoint.
+    fn touch_endpoint_of(&mut self, action: &Action) {
+        let endpoint = match action {
+            Action::Resolve { endpoint }
+            | Action::AcquirePermit { endpoint }
+            | Action::WithdrawPermit { endpoint }
+            | Action::ReturnPermit { endpoint }
+            | Action::Dial { endpoint, .. }
+            | Action::Initialise { endpoint, .. }
+            | Action::CheckHealth { endpoint, .. }
+            | Action::Notify { endpoint, .. } => Some(*endpoint),
+            Action::Close { conn, .. } | Action::Grant { conn, .. } => {
+                self.policy.endpoint_of(*conn)
+            }
+            Action::Fail { waiter, .. } => self.waiters.endpoint(*waiter),
+        };
+        if let Some(endpoint) = endpoint {
+            self.endpoints.touch(endpoint);
+        }
+    }
+
+    fn dial(&mut self, conn: ConnKey, endpoint: EndpointKey, to: SocketAddr, limit: Duration) {
+        if let Some(old) = self.cells.insert(ConnCell::new(conn, endpoint, to)) {
+            // The policy reuses a slot only after `Closed`; a cell still here is dropped outside.
+            self.deferred.calls.push_back(Call::Ended {
+                protocol: None,
+                cell: old,
+            });
+        }
+        self.board_opened(endpoint, to);
+        self.backend.connect(conn.0, to, &self.options, limit);
+    }
+
+    fn initialise(&mut self, conn: ConnKey, endpoint: EndpointKey, limit: Duration) {
+        let Some(entry) = self.endpoints.get(endpoint) else {
+            return;
+        };
+        let protocol = entry.protocol.clone();
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
+        if protocol.is_plain() {
+            cell.stage = Stage::Ready;
+            cell.was_ready = true;
+            self.tell(Event::Initialised { conn, capacity: 1 });
+            return;
+        }
+        cell.stage = Stage::Initialising(self.now.plus(limit));
+        self.arm_timer(conn);
+        self.deferred.calls.push_back(Call::Open { conn, protocol });
+    }
+
+    /// `init` has ended.
+    pub(crate) fn initialised(&mut self, conn: ConnKey, opened: Result<super::erased::Opened>) {
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
+        if !matches!(cell.stage, Stage::Initialising(_)) {
+            return;
+        }
+        cell.stage = Stage::Ready;
+        cell.task = None;
+        let event = match opened {
+            Ok(opened) => {
+                let capacity = opened.access.capacity();
+                cell.state = Some(opened.state);
+                cell.was_ready = true;
+                cell.shared = capacity > 1;
+                Event::Initialised { conn, capacity }
+            }
+            Err(error) => Event::InitFailed { conn, error },
+        };
+        self.tell(event);
+        self.pump();
+    }
+
+    fn check_health(&mut self, conn: ConnKey, endpoint: EndpointKey) {
+        let Some(entry) = self.endpoints.get(endpoint) else {
+            return;
+        };
+        let protocol = entry.protocol.clone();
+        let info = self.info(conn, endpoint);
+        let until = self.now.plus(self.config.connect_timeout);
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
+        cell.stage = Stage::Checking(until);
+        let call = match (&cell.state, &self.config.health_check, info) {
+            (Some(state), _, _) => Call::Check {
+                conn,
+                protocol,
+                state: state.clone(),
+            },
+            (None, Some(check), Some(info)) => Call::CheckPlain {
+                conn,
+                check: check.clone(),
+                info,
+            },
+            _ => {
+                cell.stage = Stage::Ready;
+                self.tell(Event::HealthChecked {
+                    conn,
+                    healthy: true,
+                });
+                return;
+            }
+        };
+        self.deferred.calls.push_back(call);
+        self.arm_timer(conn);
+    }
+
+    /// A health check has ended.
+    pub(crate) fn health_checked(&mut self, conn: ConnKey, healthy: bool) {
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
+        if !matches!(cell.stage, Stage::Checking(_)) {
+            return;
+        }
+        cell.stage = Stage::Ready;
+        cell.task = None;
+        let clean = cell.front.is_empty()
+            && !cell.unfinished
+            && self.backend.unread(conn.0) == 0
+            && self.backend.unsent(conn.0) == 0;
+        self.tell(Event::HealthChecked {
+            conn,
+            healthy: healthy && clean,
+        });
+        self.pump();
+    }
+
+    fn close(&mut self, conn: ConnKey, reason: CloseReason) {
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
+        cell.stage = Stage::Closing(reason);
+        cell.read.wake(&mut self.deferred.wakers);
+        cell.write.wake(&mut self.deferred.wakers);
+        if let Some(task) = cell.task.take() {
+            task.abort();
+        }
+        match cell.cut {
+            Cut::No => self.backend.close(conn.0),
+            Cut::UnderWay => {}
+            Cut::Done => self.end_of(conn),
+        }
+    }
+
+    /// A piece that came while nobody held the connection, and who may want it.
+    pub(crate) fn idle_piece(&mut self, conn: ConnKey) -> Option<IdlePiece> {
+        let cell = self.cells.get_mut(conn).filter(|cell| cell.is_idle())?;
+        let chunk = Chunk::kernel(self.backend.read(conn.0)?);
+        let protocol = self
+            .endpoints
+            .get(cell.endpoint)
+            .map(|entry| entry.protocol.clone());
+        Some((chunk, protocol, cell.state.clone()))
+    }
+
+    fn grant(&mut self, waiter: WaiterKey, conn: ConnKey, reused: bool) {
+        if let Some(cell) = self.cells.get_mut(conn) {
+            cell.holders += 1;
+        }
+        let lost = self
+            .waiters
+            .finish(waiter, Ok((conn, reused)), &mut self.deferred.wakers);
+        if lost.is_some() {
+            self.put(conn, crate::policy::event::Return::Clean);
+        }
+    }
+
+    fn fail(&mut self, waiter: WaiterKey, error: Error) {
+        let _nobody = self
+            .waiters
+            .finish(waiter, Err(error), &mut self.deferred.wakers);
+    }
+
+    fn notify(&mut self, endpoint: EndpointKey, conn: ConnKey, hook: Hook) {
+        let function = match hook {
+            Hook::Created => &self.config.on_connection_created,
+            Hook::Reused => &self.config.on_connection_reused,
+            // Told by `forget`, while the connection's address is still known.
+            Hook::Closed(_) => return,
+        };
+        let Some(hook) = function.clone() else { return };
+        if let Some(info) = self.info(conn, endpoint) {
+            self.deferred.calls.push_back(Call::Hook { hook, info });
+        }
+    }
+
+    fn info(&self, conn: ConnKey, endpoint: EndpointKey) -> Option<ConnectionInfo> {
+        let endpoint = self.endpoints.get(endpoint)?.endpoint.clone();
+        let address = self.cells.get(conn)?.address;
+        Some(ConnectionInfo {
+            endpoint,
+            address,
+            closed: None,
+        })
+    }
+}

@@ -1,0 +1,161 @@
+//! A group of shards: who joins, who is told, what is left when one leaves.
+
+use super::*;
+
+fn registry(shards: usize, endpoints: usize, permits: u32) -> Arc<Registry<&'static str>> {
+    Arc::new(Registry::new(Limits {
+        shards,
+        endpoints,
+        permits,
+        gauges: 1,
+        counters: 1,
+    }))
+}
+
+#[cfg(not(ringpool_loom))]
+mod by_hand {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn notices(member: &Member<&'static str>) -> Vec<EndpointId> {
+        let mut notices = Vec::new();
+        member.drain_notices(&mut notices);
+        notices
+    }
+
+    #[test]
+    fn all_shards_meet_at_one_endpoint() {
+        let registry = registry(2, 8, 1);
+        let a = registry.shared(&"a:80").unwrap();
+        assert!(Arc::ptr_eq(&a, &registry.shared(&"a:80").unwrap()));
+        assert_ne!(a.id(), registry.shared(&"b:80").unwrap().id());
+        assert_eq!(registry.endpoints().len(), 2);
+    }
+
+    #[test]
+    fn a_full_group_refuses_and_a_left_index_returns_under_a_new_epoch() {
+        let registry = registry(2, 8, 1);
+        let first = registry.join().unwrap();
+        let _second = registry.join().unwrap();
+        let error = registry.join().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Exhausted);
+        let old = first.id();
+        drop(first);
+        assert_eq!(registry.live().len(), 1);
+        let heir = registry.join().unwrap();
+        assert_eq!(heir.id().index(), old.index());
+        assert_ne!(heir.id(), old);
+        assert_eq!(format!("{:?}", heir.id()), "shard 0 (epoch 2)");
+    }
+
+    #[test]
+    fn a_queued_request_tells_the_holder_and_a_release_tells_the_queue() {
+        let registry = registry(2, 8, 1);
+        let (rich, poor) = (registry.join().unwrap(), registry.join().unwrap());
+        let shared = registry.shared(&"a:80").unwrap();
+        assert_eq!(shared.acquire(rich.id(), Tick::ZERO), Acquire::Granted);
+        let since = Tick::from_nanos(7);
+        assert_eq!(shared.acquire(poor.id(), since), Acquire::Queued);
+        assert!(rich.wake().take());
+        assert!(!poor.wake().is_pending());
+        assert_eq!(notices(&rich), [shared.id()]);
+        assert_eq!(shared.demand(rich.id()), Some(since));
+        shared.release(rich.id());
+        assert!(poor.wake().take());
+        assert_eq!(notices(&poor), [shared.id()]);
+        assert!(shared.take_granted(poor.id()));
+        assert_eq!(notices(&rich), [shared.id()]);
+        assert_eq!(shared.demand(rich.id()), None);
+        assert_eq!((shared.in_use(), shared.limit()), (1, 1));
+    }
+
+    #[test]
+    fn x5_what_a_shard_held_goes_to_those_who_wait_when_it_leaves() {
+        let registry = registry(3, 8, 1);
+        let (dying, heir) = (registry.join().unwrap(), registry.join().unwrap());
+        let shared = registry.shared(&"a:80").unwrap();
+        let address = SocketAddr::from(([192, 0, 2, 1], 80));
+        shared.acquire(dying.id(), Tick::ZERO);
+        shared.board().opened(dying.id(), address);
+        shared.published().publish(dying.id(), &[1, 5]);
+        shared.acquire(heir.id(), Tick::ZERO);
+        drop(dying);
+        assert!(heir.wake().take());
+        assert_eq!(notices(&heir), [shared.id()]);
+        assert!(shared.take_granted(heir.id()));
+        assert_eq!(shared.held(heir.id()), 1);
+        assert_eq!(*shared.board().totals(&[address]), [0]);
+        assert_eq!(*shared.published().totals(), [0, 5]);
+        assert_eq!(heir.registry().live(), [heir.id()]);
+    }
+
+    #[test]
+    fn notices_of_one_endpoint_coalesce() {
+        let registry = registry(2, 8, 1);
+        let (rich, poor) = (registry.join().unwrap(), registry.join().unwrap());
+        let shared = registry.shared(&"a:80").unwrap();
+        shared.acquire(rich.id(), Tick::ZERO);
+        for _ in 0..3 {
+            shared.acquire(poor.id(), Tick::ZERO);
+            shared.withdraw(poor.id());
+        }
+        assert_eq!(notices(&rich), [shared.id()]);
+        assert!(notices(&rich).is_empty());
+    }
+
+    #[test]
+    fn only_an_endpoint_that_nobody_uses_makes_room() {
+        let registry = registry(1, 2, 1);
+        let a = registry.shared(&"a:80").unwrap();
+        let b = registry.shared(&"b:80").unwrap();
+        let error = registry.shared(&"c:80").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Exhausted);
+        drop(a);
+        registry.shared(&"c:80").unwrap();
+        assert_eq!(b.id(), registry.shared(&"b:80").unwrap().id());
+        let keys: Vec<_> = registry.endpoints().iter().map(|(key, _)| *key).collect();
+        assert!(keys.contains(&"b:80") && keys.contains(&"c:80") && keys.len() == 2);
+    }
+}
+
+#[cfg(ringpool_loom)]
+mod model {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use loom::{future, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_queued_shard_is_woken_by_the_release_that_grants_it() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let registry = registry(2, 1, 1);
+            let (rich, poor) = (registry.join().unwrap(), registry.join().unwrap());
+            let shared = registry.shared(&"a:80").unwrap();
+            shared.acquire(rich.id(), Tick::ZERO);
+            // Leaving gives the permit back; a lost wake-up is a deadlock, which loom reports.
+            let leaving = thread::spawn(move || drop(rich));
+            let mut granted = shared.acquire(poor.id(), Tick::ZERO) == Acquire::Granted;
+            future::block_on(poll_fn(|cx| {
+                loop {
+                    if granted {
+                        return Poll::Ready(());
+                    }
+                    poor.wake().register(cx.waker());
+                    if !poor.wake().take() {
+                        return Poll::Pending;
+                    }
+                    let mut notices = Vec::new();
+                    poor.drain_notices(&mut notices);
+                    granted = notices.contains(&shared.id()) && shared.take_granted(poor.id());
+                }
+            }));
+            leaving.join().unwrap();
+            assert_eq!(shared.in_use(), 1);
+        });
+    }
+}

@@ -1,0 +1,390 @@
+//! The bytes of one connection. A [`Stream`] is a cheap handle: the connection itself belongs to
+//! the core's pool, and a handle that outlives it only gets an error.
+//!
+//! Promise: reads are cancel-safe, a dropped read loses no byte; writes are not, a dropped write
+//! leaves the connection unusable for others, and the pool knows it. Every buffered read has a
+//! maximum, every wait a deadline.
+//!
+//! Beneath the async methods lies a poll core (`poll_read_chunk`, `poll_write`, `poll_flush`,
+//! `poll_shutdown`) on which other I/O traits can stand.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use memchr::memmem;
+use tokio_uring::BufResult;
+use tokio_uring::buf::IoBuf;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::policy::event::ConnKey;
+use crate::shard::Shard;
+
+pub use crate::shard::Chunk;
+
+/// A handle on a connection's bytes. One reader and one writer at a time: of two tasks that wait
+/// to read, bytes wake only the one that waited last.
+#[derive(Clone)]
+pub struct Stream {
+    shard: Rc<Shard>,
+    conn: ConnKey,
+}
+
+impl Stream {
+    pub(crate) fn new(shard: Rc<Shard>, conn: ConnKey) -> Self {
+        Self { shard, conn }
+    }
+
+    pub(crate) fn shard(&self) -> &Rc<Shard> {
+        &self.shard
+    }
+
+    pub(crate) fn conn(&self) -> ConnKey {
+        self.conn
+    }
+
+    /// The address at the other end.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] when the connection has ended.
+    pub fn peer_addr(&self) -> Result<SocketAddr> {
+        self.shard.address(self.conn).ok_or_else(ended)
+    }
+
+    // -- the poll core -----------------------------------------------------------------------
+
+    /// The next received piece, or `None` at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] after a reset or when the pool closed the connection,
+    /// [`ErrorKind::ReadTimeout`] when nothing came for
+    /// [`Config::read_timeout`](crate::Config::read_timeout), counted from the first poll that had
+    /// to wait.
+    pub fn poll_read_chunk(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>>> {
+        self.shard.poll_chunk(self.conn, cx)
+    }
+
+    /// Takes as many bytes as the connection may hold unsent and returns how many that were.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_all`](Stream::write_all).
+    pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        self.shard.poll_write(self.conn, cx, bytes)
+    }
+
+    /// Ready when the kernel has taken every byte written so far.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_all`](Stream::write_all).
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.shard.poll_flush(self.conn, cx)
+    }
+
+    /// Flushes, then tells the peer that no more bytes come. The connection is not reusable after.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_all`](Stream::write_all).
+    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        ready!(self.shard.poll_flush(self.conn, cx))?;
+        Poll::Ready(self.shard.shutdown_write(self.conn))
+    }
+
+    // -- reading -------------------------------------------------------------------------------
+
+    /// The next received piece without a copy: it lends the kernel's buffer, which goes back when
+    /// the chunk is dropped. `None` at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`poll_read_chunk`](Stream::poll_read_chunk).
+    pub async fn read_chunk(&self) -> Result<Option<Chunk>> {
+        self.shard.begin_read(self.conn);
+        poll_fn(|cx| self.poll_read_chunk(cx)).await
+    }
+
+    /// Reads what is there, waiting for the first byte; 0 at the end of the stream, or if `buf`
+    /// is empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`poll_read_chunk`](Stream::poll_read_chunk).
+    pub async fn read(&self, buf: &mut [u8]) -> Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let Some(mut chunk) = self.read_chunk().await? else {
+            return Ok(0);
+        };
+        let n = chunk.len().min(buf.len());
+        buf[..n].copy_from_slice(&chunk[..n]);
+        chunk.advance(n);
+        self.shard.unread(self.conn, chunk);
+        Ok(n)
+    }
+
+    /// Fills `buf`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] if the stream ends before; else as
+    /// [`poll_read_chunk`](Stream::poll_read_chunk). On an error, or when the future is dropped,
+    /// the bytes read so far go back to the stream.
+    pub async fn read_exact(&self, buf: &mut [u8]) -> Result<()> {
+        let wanted = buf.len();
+        let mut partial = PartialRead {
+            stream: self,
+            buf,
+            filled: 0,
+        };
+        while partial.filled < wanted {
+            let Some(mut chunk) = self.read_chunk().await? else {
+                return Err(end_of_stream(partial.filled, &format!("{wanted} bytes")));
+            };
+            let n = chunk.len().min(wanted - partial.filled);
+            partial.buf[partial.filled..partial.filled + n].copy_from_slice(&chunk[..n]);
+            partial.filled += n;
+            chunk.advance(n);
+            self.shard.unread(self.conn, chunk);
+        }
+        partial.filled = 0;
+        Ok(())
+    }
+
+    /// Reads up to and including `delimiter`, `max` bytes at most.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TooLong`] if `max` bytes came without the delimiter,
+    /// [`ErrorKind::InvalidInput`] for an empty delimiter, [`ErrorKind::Closed`] if the stream
+    /// ends before it; else as [`poll_read_chunk`](Stream::poll_read_chunk). On an error, or when
+    /// the future is dropped, the bytes read so far go back to the stream.
+    pub async fn read_until(&self, delimiter: &[u8], max: usize) -> Result<Vec<u8>> {
+        if delimiter.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the delimiter is empty",
+            ));
+        }
+        let finder = memmem::Finder::new(delimiter);
+        let mut gathered = Gathered {
+            stream: self,
+            bytes: Vec::new(),
+        };
+        loop {
+            let before = gathered.bytes.len();
+            let Some(mut chunk) = self.read_chunk().await? else {
+                return Err(end_of_stream(
+                    before,
+                    &format!("the delimiter {}", escaped(delimiter)),
+                ));
+            };
+            let take = chunk.len().min(max - before);
+            gathered.bytes.extend_from_slice(&chunk[..take]);
+            let from = before.saturating_sub(delimiter.len() - 1);
+            if let Some(at) = finder.find(&gathered.bytes[from..]) {
+                let end = from + at + delimiter.len();
+                gathered.bytes.truncate(end);
+                chunk.advance(end - before);
+                self.shard.unread(self.conn, chunk);
+                return Ok(std::mem::take(&mut gathered.bytes));
+            }
+            chunk.advance(take);
+            self.shard.unread(self.conn, chunk);
+            if gathered.bytes.len() >= max {
+                return Err(Error::new(
+                    ErrorKind::TooLong,
+                    format!(
+                        "{max} bytes came without the delimiter {}",
+                        escaped(delimiter)
+                    ),
+                ));
+            }
+        }
+    }
+
+    /// Reads one line and returns it without its `\n` or `\r\n`; `max` counts both.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_until`](Stream::read_until), and [`ErrorKind::Protocol`] if the line is not UTF-8.
+    pub async fn read_line(&self, max: usize) -> Result<String> {
+        let mut line = self.read_until(b"\n", max).await?;
+        line.pop();
+        if line.last() == Some(&b'\r') {
+            line.pop();
+        }
+        String::from_utf8(line).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            Error::new(
+                ErrorKind::Protocol,
+                format!("the line is not UTF-8 from byte {at} on"),
+            )
+        })
+    }
+
+    /// Reads to the end of the stream, `max` bytes at most.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TooLong`] if more than `max` bytes come; else as
+    /// [`poll_read_chunk`](Stream::poll_read_chunk). On an error, or when the future is dropped,
+    /// the bytes read so far go back to the stream.
+    pub async fn read_to_end(&self, max: usize) -> Result<Vec<u8>> {
+        let mut gathered = Gathered {
+            stream: self,
+            bytes: Vec::new(),
+        };
+        while let Some(chunk) = self.read_chunk().await? {
+            gathered.bytes.extend_from_slice(&chunk);
+            if gathered.bytes.len() > max {
+                return Err(Error::new(
+                    ErrorKind::TooLong,
+                    format!("more than {max} bytes came before the end of the stream"),
+                ));
+            }
+        }
+        Ok(std::mem::take(&mut gathered.bytes))
+    }
+
+    // -- writing -------------------------------------------------------------------------------
+
+    /// Copies `bytes` into the connection's send queue, waiting while it is full. It returns when
+    /// the last byte is queued: the kernel sends them in this turn of the core's loop; what goes
+    /// wrong then shows in the next call. [`flush`](Stream::flush) waits for the kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] or [`ErrorKind::Io`] if sending failed,
+    /// [`ErrorKind::WriteTimeout`] if the queue stayed full for
+    /// [`Config::write_timeout`](crate::Config::write_timeout).
+    pub async fn write_all(&self, bytes: &[u8]) -> Result<()> {
+        self.shard.begin_write(self.conn);
+        let mut partial = PartialWrite {
+            stream: self,
+            open: false,
+        };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let n = poll_fn(|cx| self.poll_write(cx, rest)).await?;
+            rest = &rest[n..];
+            partial.mark(!rest.is_empty());
+        }
+        Ok(())
+    }
+
+    /// Gives a whole buffer to the kernel without a copy, after what was written before, and gets
+    /// it back when every byte of it was taken. Zero-length buffers come back at once.
+    ///
+    /// Dropping the future leaves the buffer with the kernel until it is done, and makes the
+    /// connection unusable for others.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_all`](Stream::write_all); the buffer comes back either way.
+    pub async fn write_owned<B: IoBuf>(&self, buf: B) -> BufResult<usize, B> {
+        let len = buf.bytes_init();
+        let (result, buf) = self.shard.write_owned(self.conn, buf).await;
+        (result.map(|()| len).map_err(std::io::Error::from), buf)
+    }
+
+    /// Waits until the kernel has taken every byte written so far.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_all`](Stream::write_all).
+    pub async fn flush(&self) -> Result<()> {
+        self.shard.begin_write(self.conn);
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Flushes, then tells the peer that no more bytes come (`SHUT_WR`, shutdown(2)).
+    ///
+    /// # Errors
+    ///
+    /// As [`write_all`](Stream::write_all).
+    pub async fn shutdown(&self) -> Result<()> {
+        self.shard.begin_write(self.conn);
+        poll_fn(|cx| self.poll_shutdown(cx)).await
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream")
+            .field("conn", &self.conn)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Puts what a cancelled or failed `read_exact` had taken back in front of the stream.
+struct PartialRead<'a> {
+    stream: &'a Stream,
+    buf: &'a mut [u8],
+    filled: usize,
+}
+
+impl Drop for PartialRead<'_> {
+    fn drop(&mut self) {
+        if self.filled > 0 {
+            let bytes = self.buf[..self.filled].to_vec();
+            self.stream
+                .shard
+                .unread(self.stream.conn, Chunk::owned(bytes));
+        }
+    }
+}
+
+/// Puts what a cancelled or failed buffered read had gathered back in front of the stream.
+struct Gathered<'a> {
+    stream: &'a Stream,
+    bytes: Vec<u8>,
+}
+
+impl Drop for Gathered<'_> {
+    fn drop(&mut self) {
+        if !self.bytes.is_empty() {
+            let bytes = std::mem::take(&mut self.bytes);
+            self.stream
+                .shard
+                .unread(self.stream.conn, Chunk::owned(bytes));
+        }
+    }
+}
+
+/// Remembers, in the connection, that a message is half written: while that is so nobody else may
+/// have the connection, for the next request would be appended to half of this one.
+struct PartialWrite<'a> {
+    stream: &'a Stream,
+    open: bool,
+}
+
+impl PartialWrite<'_> {
+    fn mark(&mut self, open: bool) {
+        if self.open != open {
+            self.open = open;
+            self.stream.shard.mark_unfinished(self.stream.conn, open);
+        }
+    }
+}
+
+pub(crate) fn ended() -> Error {
+    Error::new(ErrorKind::Closed, "the connection has ended")
+}
+
+fn end_of_stream(after: usize, wanted: &str) -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        format!("the peer closed the connection after {after} bytes, before {wanted}"),
+    )
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    format!("\"{}\"", bytes.escape_ascii())
+}
