@@ -69,7 +69,7 @@ impl Group {
         let ring = Ring::new(RingConfig::from(&*self.config))?;
         let links = Links::join(&self.shared)?;
         let core = Core::new(self.config.clone(), ring, links, ring::random_seed()?);
-        let (fd, signal) = (core.backend.fd(), core.backend.signal());
+        let (fd, signal) = (core.backend.fd()?, core.backend.signal());
         let shard = Shard::new(core);
         // From here on the shard is ended however this goes on.
         let member = Member {

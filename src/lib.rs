@@ -55,6 +55,7 @@ pub use hooks::{CloseReason, ConnectionInfo, HealthCheck, Hook};
 pub use pool::{EndpointHandle, Get, Pool};
 pub use protocol::{Access, Plain, Protocol};
 pub use ring::{TaskHandle, spawn};
+pub use shard::{ShardStats, Trace, TraceRecord};
 pub use shards::{Remote, Shards, ShardsBuilder};
 pub use stats::{AddressStats, Stats};
 pub use stream::{Chunk, Stream};

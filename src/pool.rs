@@ -17,7 +17,7 @@ use crate::local;
 use crate::policy::event::{ConnKey, WaiterKey};
 use crate::protocol::{Erased, Plain, Protocol, typed_state};
 use crate::ring::budget;
-use crate::shard::{EndpointRef, Gotten, Shard};
+use crate::shard::{EndpointRef, Gotten, Shard, ShardStats, Trace};
 use crate::stats::Stats;
 use crate::stream::Stream;
 
@@ -56,6 +56,34 @@ impl Pool<Plain> {
         let all = self.shard.all_totals().into_iter();
         all.map(|(endpoint, account)| (endpoint, Stats::new(account)))
             .collect()
+    }
+
+    /// The figures of this core's shard: what it asked of the kernel and what went wrong.
+    pub fn shard_stats(&self) -> ShardStats {
+        self.shard.shard_stats()
+    }
+
+    /// Records what goes in and out of this core's policy from now on, the newest `capacity`
+    /// records of it; what was recorded before is dropped.
+    pub fn start_trace(&self, capacity: usize) {
+        self.shard.start_trace(capacity);
+    }
+
+    /// Takes what was recorded so far; recording goes on.
+    ///
+    /// ```no_run
+    /// # async fn f() -> ringpool::Result<()> {
+    /// let pool = ringpool::Pool::local()?;
+    /// pool.start_trace(1024);
+    /// pool.get("localhost:6379").await?.release();
+    /// for record in pool.take_trace().records {
+    ///     println!("{:?} {}", record.at, record.what);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn take_trace(&self) -> Trace {
+        self.shard.take_trace()
     }
 
     /// Takes no new gets on this core, lets busy connections finish, closes idle ones, and

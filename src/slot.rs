@@ -65,6 +65,7 @@ impl<T> Slots<T> {
     }
 
     /// How many entries live in the table.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -4,7 +4,7 @@ mod support;
 
 use std::io::{Read, Write};
 
-use ringpool::{CloseReason, Config, Pool, Result};
+use ringpool::{CloseReason, Config, Pool};
 use support::{Server, eventually_async, on_one_shard};
 
 /// Few buffers, so that one flood could take them all.

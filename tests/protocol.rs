@@ -215,9 +215,12 @@ fn an_unhealthy_connection_is_replaced() {
 
 struct Mux;
 
+/// The answer of a call, once it is there, and who waits for it.
+type Call = (Option<u32>, Option<Waker>);
+
 struct Calls {
     stream: Stream,
-    waiting: RefCell<HashMap<u32, (Option<u32>, Option<Waker>)>>,
+    waiting: RefCell<HashMap<u32, Call>>,
     next: Cell<u32>,
     reader: RefCell<Option<TaskHandle<()>>>,
 }

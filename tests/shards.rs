@@ -5,7 +5,7 @@ mod support;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use ringpool::{Config, Error, ErrorKind, Pool, Result, Shards};
+use ringpool::{Config, Error, ErrorKind, Pool, Shards};
 use support::{Server, on_one_shard, shards};
 
 #[test]

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use ringpool::{CloseReason, Config, ErrorKind, Pool, Result};
+use ringpool::{CloseReason, Config, ErrorKind, Pool};
 use support::{Server, eventually_async, on_one_shard};
 
 /// Polls `future` `times` times, letting the loop turn in between, then drops it.

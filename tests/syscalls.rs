@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use ringpool::{Config, Pool, Result, Shards};
+use ringpool::{Config, Pool, Shards};
 use support::{Server, on_one_shard};
 
 /// The environment variable that makes [`work`] do something.

@@ -59,6 +59,7 @@ impl Counts {
     }
 
     /// How many closes were asked for with `reason`.
+    #[cfg(test)]
     pub(crate) fn closed_by(&self, reason: CloseReason) -> u64 {
         self.closed_by[reason as usize]
     }

@@ -34,7 +34,6 @@ mod timers;
 mod waiters;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use self::bucket::Bucket;
@@ -286,7 +285,8 @@ impl PoolPolicy {
     }
 
     /// Where the connection goes.
-    pub(crate) fn address(&self, conn: ConnKey) -> Option<SocketAddr> {
+    #[cfg(test)]
+    pub(crate) fn address(&self, conn: ConnKey) -> Option<std::net::SocketAddr> {
         Some(self.conns.get(conn.0)?.address)
     }
 
@@ -297,6 +297,7 @@ impl PoolPolicy {
 
     /// Whether actions wait to be polled.
     #[inline]
+    #[cfg(test)]
     pub(crate) fn has_work(&self) -> bool {
         !self.actions.is_empty()
     }

@@ -167,10 +167,11 @@ impl Pool {
         let base = entries.start.cast::<BufRingEntry>();
         let tail = self.tail.get();
         let at = usize::from(tail & (self.count - 1));
-        // SAFETY: `at < count`, so the entry lies inside of the mapping. The kernel reads an entry
-        // only after the tail has passed it, which happens below (D34); entry 0 shares its last two
-        // bytes with the tail, and the setters leave those alone.
-        let entry = unsafe { base.add(at).as_mut() };
+        // SAFETY: `at < count`, so the entry lies inside of the mapping.
+        let mut entry = unsafe { base.add(at) };
+        // SAFETY: the kernel reads an entry only after the tail has passed it, which happens below
+        // (D34); entry 0 shares its last two bytes with the tail, and the setters leave those alone.
+        let entry = unsafe { entry.as_mut() };
         entry.set_addr(buffer.as_ptr() as u64);
         entry.set_len(self.size);
         entry.set_bid(id);

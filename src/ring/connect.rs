@@ -110,6 +110,16 @@ impl Ring {
         let conn = self.at(key);
         if step == Kind::ConnectTimeout {
             conn.timed_out |= res == -libc::ETIME;
+            let usual = [
+                -libc::ETIME,
+                -libc::ECANCELED,
+                -libc::ENOENT,
+                -libc::EALREADY,
+            ];
+            if res < 0 && !usual.contains(&res) && conn.failure == libc::ECANCELED {
+                // The limit was refused, and that is why the other steps were cancelled.
+                conn.failure = -res;
+            }
             return;
         }
         if conn.phase != Phase::Connecting {
@@ -129,8 +139,8 @@ impl Ring {
     /// Why the connect of `key` failed.
     pub(super) fn connect_error(&mut self, key: Key) -> Error {
         let conn = self.at(key);
-        let cancelled = matches!(conn.failure, libc::ECANCELED | libc::EINTR);
-        if cancelled || (conn.timed_out && conn.failure == libc::EALREADY) {
+        let cancelled = matches!(conn.failure, libc::ECANCELED | libc::EINTR | libc::EALREADY);
+        if cancelled && conn.timed_out {
             return Error::from_errno(ErrorKind::ConnectTimeout, libc::ETIMEDOUT);
         }
         Error::from_errno(ErrorKind::Connect, conn.failure)

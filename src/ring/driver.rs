@@ -11,7 +11,7 @@
 //! stopped.
 
 use std::future::Future;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -54,19 +54,11 @@ pub(crate) trait Turn: 'static {
     fn end(&self);
 }
 
-struct RingFd(RawFd);
-
-impl AsRawFd for RingFd {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
-    }
-}
-
 /// The task that submits and reaps for one core.
 pub(crate) struct Driver<T: Turn> {
     turn: Rc<T>,
-    /// Gone before the ring's descriptor is.
-    fd: Option<AsyncFd<RingFd>>,
+    /// A descriptor of the driver's own: it stays open whatever becomes of the ring.
+    fd: Option<AsyncFd<OwnedFd>>,
     signal: Rc<Signal>,
     sleep: Option<Pin<Box<Sleep>>>,
     /// What `sleep` is set to.
@@ -82,17 +74,20 @@ impl<T: Turn> std::fmt::Debug for Driver<T> {
 }
 
 impl<T: Turn> Driver<T> {
-    /// A driver for the ring with descriptor `fd` and `signal`; spawn it on this thread's runtime.
+    /// A driver for the ring that `fd` watches, with its `signal`; spawn it on this thread's runtime.
     ///
     /// # Errors
     ///
     /// `NotOnShard` if there is no runtime with I/O here, `Unavailable` if it refuses the ring.
-    pub(crate) fn new(turn: Rc<T>, fd: RawFd, signal: Rc<Signal>) -> Result<Self> {
+    pub(crate) fn new(turn: Rc<T>, fd: OwnedFd, signal: Rc<Signal>) -> Result<Self> {
         if tokio::runtime::Handle::try_current().is_err() {
             let message = "no tokio-uring runtime on this thread";
             return Err(Error::new(ErrorKind::NotOnShard, message));
         }
-        let fd = AsyncFd::with_interest(RingFd(fd), Interest::READABLE)
+        // Newer versions of tokio have an unsafe function for this instead, for types that do not
+        // own their descriptor. This one does.
+        #[allow(deprecated)]
+        let fd = AsyncFd::with_interest(fd, Interest::READABLE)
             .map_err(|error| Error::from_source(ErrorKind::Unavailable, error))?;
         Ok(Self {
             turn,

@@ -140,14 +140,11 @@ impl OpBytes {
     /// Appends as much of `bytes` as fits and says how much that was.
     pub(super) fn extend(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.capacity - self.len);
+        // SAFETY: `len` is at most the block's capacity.
+        let rest = unsafe { self.block.start.add(self.len) };
         // SAFETY: the rest of the block from `len` on is ours alone (callers append only to bytes
         // that no operation points at), it does not overlap `bytes`, and it holds `count`.
-        unsafe {
-            self.block
-                .start
-                .add(self.len)
-                .copy_from_nonoverlapping(NonNull::from(bytes).cast(), count);
-        }
+        unsafe { rest.copy_from_nonoverlapping(NonNull::from(bytes).cast(), count) };
         self.len += count;
         count
     }

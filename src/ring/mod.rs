@@ -39,17 +39,18 @@ mod token;
 
 use std::collections::VecDeque;
 use std::mem;
-use std::os::fd::RawFd;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use io_uring::cqueue;
 
 pub(crate) use buffers::Chunk;
 pub(crate) use driver::{Driver, Next, Turn};
-pub(crate) use events::{Drained, End, Event, RingConfig, RingStats, SocketOptions};
-pub(crate) use fork::ForkMark;
+use events::RingStats;
+pub(crate) use events::{End, Event, RingConfig, SocketOptions};
 pub(crate) use host::{drive, random_seed, runtime, until};
 pub(crate) use owned::OwnedBuf;
+#[cfg(test)]
 pub(crate) use queue::Fault;
 pub(crate) use signal::Signal;
 pub(crate) use spawn::in_runtime;
@@ -92,6 +93,8 @@ pub(crate) struct Ring {
     dirty: Vec<Key>,
     /// Slots whose receive ended for want of a buffer: those with nothing unread, and the others.
     starved: [VecDeque<Key>; 2],
+    /// How many of them were armed since the last reap: each may take a buffer unseen.
+    promised: u16,
     /// Empty segments for sending, to be used again.
     segments: Vec<OpBytes>,
     datagrams: Slots<()>,
@@ -144,6 +147,7 @@ impl Ring {
             events: Events::new(Rc::clone(&signal)),
             dirty: Vec::new(),
             starved: [VecDeque::new(), VecDeque::new()],
+            promised: 0,
             segments: Vec::new(),
             datagrams: Slots::with_capacity(config.max_datagrams as usize),
             batch: Vec::with_capacity(BATCH),
@@ -157,9 +161,15 @@ impl Ring {
         })
     }
 
-    /// The ring's own descriptor: readable when there are completions.
-    pub(crate) fn fd(&self) -> RawFd {
-        self.queue.fd()
+    /// A descriptor for watching the ring: readable when there are completions.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the process has no descriptor left.
+    pub(crate) fn fd(&self) -> Result<OwnedFd> {
+        self.queue
+            .fd()
+            .map_err(|error| probe::unavailable(&error, "watching the ring"))
     }
 
     /// How the driver is woken.
@@ -178,6 +188,7 @@ impl Ring {
     }
 
     /// Lets `fault` answer each enter in the kernel's place, for tests of failure.
+    #[cfg(test)]
     pub(crate) fn set_fault(&mut self, fault: Option<Fault>) {
         self.queue.set_fault(fault);
     }
@@ -192,12 +203,13 @@ impl Ring {
 
     /// What the next submission would carry; it grows while tasks add to the batch.
     pub(crate) fn queued(&mut self) -> usize {
-        self.queue.queued() + self.dirty.len()
+        self.queue.queued() + self.dirty.len() + usize::from(self.starved_room() > 0)
     }
 
     /// Whether [`submit`](Self::submit) has something to do.
+    #[cfg(test)]
     pub(crate) fn needs_submit(&mut self) -> bool {
-        self.queued() > 0 || (self.pool.starving.get() && self.pool.available() > 0)
+        self.queued() > 0
     }
 
     /// Starts what is due and hands everything queued to the kernel. If the kernel wants its
@@ -234,7 +246,7 @@ impl Ring {
             self.handle(cqe);
         }
         self.batch = batch;
-        self.rearm_starved();
+        self.promised = 0;
         count
     }
 

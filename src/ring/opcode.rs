@@ -175,6 +175,7 @@ pub(super) fn close(index: u32) -> Entry {
     opcode::Close::new(Fixed(index)).build()
 }
 
+#[cfg(test)]
 pub(super) fn nop() -> Entry {
     opcode::Nop::new().build()
 }

@@ -43,6 +43,7 @@ impl OwnedBuf {
     }
 
     /// Whether there is nothing to send.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -57,6 +58,7 @@ impl OwnedBuf {
     }
 
     /// The buffer as it was given.
+    #[cfg(test)]
     pub(crate) fn into_any(self) -> Box<dyn Any> {
         self.buf
     }

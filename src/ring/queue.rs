@@ -11,8 +11,9 @@
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
+use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -91,8 +92,11 @@ impl Queue {
         }
     }
 
-    pub(super) fn fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+    /// A descriptor of the ring of its own, for watching.
+    pub(super) fn fd(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the ring's descriptor is open as long as the ring lives, which `self` borrows.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) };
+        fd.try_clone_to_owned()
     }
 
     pub(super) fn submitter(&self) -> Submitter<'_> {
@@ -107,6 +111,7 @@ impl Queue {
         self.dead
     }
 
+    #[cfg(test)]
     pub(super) fn set_fault(&mut self, fault: Option<Fault>) {
         self.fault = fault;
     }

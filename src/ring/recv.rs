@@ -37,6 +37,7 @@ impl Ring {
     }
 
     /// How the peer's bytes ended, if they did.
+    #[cfg(test)]
     pub(crate) fn end(&self, key: Key) -> Option<End> {
         self.live(key)?.end
     }
@@ -180,12 +181,21 @@ impl Ring {
         self.pool.starving.set(true);
     }
 
+    /// How many starved receives may be armed now: one for each buffer that no receive armed since
+    /// the last reap may already have taken.
+    pub(super) fn starved_room(&self) -> u16 {
+        if !self.pool.starving.get() {
+            return 0;
+        }
+        self.pool.available().saturating_sub(self.promised)
+    }
+
     /// Arms starved receives, in turn, at most as many as there are buffers.
     pub(super) fn rearm_starved(&mut self) {
-        if !self.pool.starving.get() {
+        let mut room = self.starved_room();
+        if room == 0 {
             return;
         }
-        let mut room = self.pool.available();
         while room > 0 {
             let next = self.starved[0]
                 .pop_front()
@@ -197,6 +207,7 @@ impl Ring {
             if self.live(key).is_some_and(waits) {
                 self.queue.stats.rearms += 1;
                 self.arm(key);
+                self.promised += 1;
                 room -= 1;
             }
         }

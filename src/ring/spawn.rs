@@ -1,7 +1,6 @@
 //! Tasks on this core: the future stays on its thread, its panic is kept for who waits for it.
 
 use std::any::Any;
-use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;

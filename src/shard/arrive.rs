@@ -30,7 +30,10 @@ impl Core {
                 self.datagram(key, &bytes, truncated);
             }
             ring::Event::DatagramFailed { key, errno } => self.datagram_failed(key, errno),
-            ring::Event::DatagramClosed { .. } => {}
+            // Its lookup let go of it when it asked for the close.
+            ring::Event::DatagramClosed { key } => {
+                debug_assert!(self.lookups.by_socket(key).is_none());
+            }
             ring::Event::Fatal { error } => self.die(error),
         }
     }

@@ -206,8 +206,8 @@ impl Cells {
     }
 
     /// Takes every cell out, at the end.
-    pub(crate) fn take_all(&mut self) -> Vec<Box<ConnCell>> {
-        self.cells.drain(..).flatten().collect()
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Box<ConnCell>> {
+        std::mem::take(&mut self.cells).into_iter().flatten()
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ConnCell> {

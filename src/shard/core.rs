@@ -251,11 +251,11 @@ impl Core {
     /// was idle (D37: what is not watched is not handed out); then it is closed instead.
     #[inline]
     fn hold(&mut self, conn: ConnKey) -> bool {
-        if let Some(cell) = self.cells.get_mut(conn) {
-            if cell.shared || self.backend.is_watching(conn.0) {
-                cell.holders += 1;
-                return true;
-            }
+        if let Some(cell) = self.cells.get_mut(conn)
+            && (cell.shared || self.backend.is_watching(conn.0))
+        {
+            cell.holders += 1;
+            return true;
         }
         self.policy
             .put(self.now, conn, Return::Discard(CloseReason::Unwatched));
@@ -432,7 +432,15 @@ impl Core {
         }
         self.die(Error::new(ErrorKind::NotOnShard, "the shard has ended"));
         let limit = self.config.drain_timeout;
-        self.backend.drain(limit);
+        let drained = self.backend.drain(limit);
+        if !drained.clean {
+            // Rare, and not to be missed: memory that only the end of the process gives back.
+            eprintln!(
+                "ringpool: {:?} ended with {} operations still in the kernel, whose memory is leaked",
+                self.links.shard(),
+                drained.leaked_ops
+            );
+        }
         while let Some(event) = self.backend.poll_event() {
             self.arrive(event);
         }

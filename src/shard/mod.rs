@@ -16,6 +16,7 @@ mod erased;
 mod inbox;
 mod io;
 mod perform;
+mod report;
 mod resolve;
 mod run;
 mod tap;
@@ -42,6 +43,7 @@ pub(crate) use self::endpoints::{Account, EndpointRef, Links, SharedState};
 pub use self::erased::Access;
 pub(crate) use self::erased::{ConnectionProtocol, Opened, ProtocolKey};
 pub(crate) use self::inbox::Inbox;
+pub use self::report::{ShardStats, Trace, TraceRecord};
 
 /// What a get has at once.
 #[derive(Debug)]

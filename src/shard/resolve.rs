@@ -74,7 +74,7 @@ impl Lookups {
     }
 
     /// The lookup whose query has the socket `key`.
-    fn by_socket(&mut self, key: Key) -> Option<(usize, QueryId)> {
+    pub(crate) fn by_socket(&self, key: Key) -> Option<(usize, QueryId)> {
         self.running.iter().enumerate().find_map(|(at, running)| {
             let found = running.sockets.iter().find(|(_, socket)| *socket == key);
             found.map(|(query, _)| (at, *query))

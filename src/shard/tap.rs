@@ -4,19 +4,20 @@
 //! Promise: one branch when off; bounded when on, counting what it had to drop.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use crate::policy::event::{Action, ConnKey, EndpointKey, Event, Return, WaiterKey};
 use crate::time::Tick;
 
 /// One entry of the stream.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Record {
     pub(crate) at: Tick,
     pub(crate) what: What,
 }
 
 /// What happened.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum What {
     Get {
         endpoint: EndpointKey,
@@ -34,8 +35,32 @@ pub(crate) enum What {
     Action(Action),
 }
 
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Get {
+                endpoint,
+                hit: Some(conn),
+                ..
+            } => write!(f, "get {endpoint:?}: {conn:?}"),
+            What::Get {
+                endpoint,
+                waiter: Some(waiter),
+                ..
+            } => {
+                write!(f, "get {endpoint:?}: {waiter:?}")
+            }
+            What::Get { endpoint, .. } => write!(f, "get {endpoint:?}: nothing"),
+            What::Put { conn, how } => write!(f, "put {conn:?}: {how:?}"),
+            What::Cancel { waiter } => write!(f, "cancel {waiter:?}"),
+            What::Event(event) => write!(f, "-> {event:?}"),
+            What::Action(action) => write!(f, "<- {action:?}"),
+        }
+    }
+}
+
 /// The stream's recorder.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Tap {
     records: Option<VecDeque<Record>>,
     capacity: usize,

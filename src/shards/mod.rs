@@ -127,7 +127,7 @@ impl Shards {
             .iter()
             .map(|thread| {
                 let work = work.clone();
-                thread.run(move || work())
+                thread.run(work)
             })
             .collect();
         let ended: Vec<_> = running

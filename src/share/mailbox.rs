@@ -56,6 +56,7 @@ impl<T> Mailbox<T> {
     }
 
     /// Whether no message waits.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         lock(&self.inner).queue.is_empty()
     }

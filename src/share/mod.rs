@@ -20,9 +20,8 @@ use std::fmt;
 
 pub(crate) use board::Column;
 pub(crate) use mailbox::Mailbox;
-pub(crate) use names::{Known, Learned, Names};
+pub(crate) use names::{Known, Learned};
 pub(crate) use permits::Acquire;
-pub(crate) use published::Published;
 pub(crate) use registry::{EndpointId, Limits, Member, Registry, SharedEndpoint};
 pub(crate) use wake::Wake;
 

@@ -158,6 +158,7 @@ impl Permits {
     }
 
     /// How many permits `shard` holds, a grant that it has not collected included.
+    #[cfg(test)]
     pub(super) fn held(&self, shard: ShardId) -> u32 {
         lock(&self.state)
             .account(shard)
@@ -165,6 +166,7 @@ impl Permits {
     }
 
     /// How many permits there are.
+    #[cfg(test)]
     pub(super) fn limit(&self) -> u32 {
         self.limit
     }

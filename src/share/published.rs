@@ -74,6 +74,7 @@ impl Published {
     }
 
     /// The figures that `shard` published last.
+    #[cfg(test)]
     pub(crate) fn of(&self, shard: ShardId) -> Box<[u64]> {
         let block = self
             .blocks

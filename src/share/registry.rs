@@ -177,6 +177,7 @@ impl<K: Eq + Hash + Clone> Registry<K> {
     }
 
     /// The shards that are there.
+    #[cfg(test)]
     pub(crate) fn live(&self) -> Vec<ShardId> {
         let seats = read(&self.members.seats);
         let live = seats.iter().enumerate();
@@ -258,6 +259,7 @@ impl SharedEndpoint {
     }
 
     /// How many connections all shards may hold.
+    #[cfg(test)]
     pub(crate) fn limit(&self) -> u32 {
         self.permits.limit()
     }
@@ -268,6 +270,7 @@ impl SharedEndpoint {
     }
 
     /// How many permits `shard` holds.
+    #[cfg(test)]
     pub(crate) fn held(&self, shard: ShardId) -> u32 {
         self.permits.held(shard)
     }
@@ -296,6 +299,7 @@ impl<K: Eq + Hash + Clone> Member<K> {
     }
 
     /// The group.
+    #[cfg(test)]
     pub(crate) fn registry(&self) -> &Arc<Registry<K>> {
         &self.registry
     }

@@ -67,6 +67,7 @@ impl Wake {
     }
 
     /// Whether the flag is up.
+    #[cfg(test)]
     pub(crate) fn is_pending(&self) -> bool {
         self.pending.load(Ordering::Acquire)
     }

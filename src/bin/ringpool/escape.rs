@@ -25,7 +25,10 @@ pub(crate) fn unescape(text: &str) -> Result<Vec<u8>, EscapeError> {
         bytes.extend_from_slice(&rest.as_bytes()[..backslash]);
         let at = text.len() - rest.len() + backslash + 1;
         let escape = &rest[backslash + 1..];
-        let found = escape.chars().next().ok_or(EscapeError::Unfinished { at })?;
+        let found = escape
+            .chars()
+            .next()
+            .ok_or(EscapeError::Unfinished { at })?;
         rest = &escape[found.len_utf8()..];
         bytes.push(match found {
             'r' => b'\r',
@@ -73,10 +76,20 @@ mod tests {
         let unknown = unescape(r"ab\q").unwrap_err();
         assert_eq!(unknown, EscapeError::Unknown { found: 'q', at: 3 });
         assert!(unknown.to_string().contains(r"\q at byte 3"));
-        assert_eq!(unescape(r"ä\ü").unwrap_err(), EscapeError::Unknown { found: 'ü', at: 3 });
-        assert_eq!(unescape(r"\n\").unwrap_err(), EscapeError::Unfinished { at: 3 });
+        assert_eq!(
+            unescape(r"ä\ü").unwrap_err(),
+            EscapeError::Unknown { found: 'ü', at: 3 }
+        );
+        assert_eq!(
+            unescape(r"\n\").unwrap_err(),
+            EscapeError::Unfinished { at: 3 }
+        );
         for bad in [r"\x", r"\x1", r"\xg0", r"\x+f", r"\xä"] {
-            assert_eq!(unescape(bad).unwrap_err(), EscapeError::BadHex { at: 1 }, "{bad}");
+            assert_eq!(
+                unescape(bad).unwrap_err(),
+                EscapeError::BadHex { at: 1 },
+                "{bad}"
+            );
         }
     }
 }

@@ -17,7 +17,9 @@ pub(crate) fn allow_descriptors(connections: usize) -> Result<()> {
     let wanted = connections as u64 + BESIDES;
     let limit = getrlimit(Resource::Nofile);
     // `None` is no limit.
-    let Some(soft) = limit.current.filter(|soft| *soft < wanted) else { return Ok(()) };
+    let Some(soft) = limit.current.filter(|soft| *soft < wanted) else {
+        return Ok(());
+    };
     if limit.maximum.is_some_and(|hard| hard < wanted) {
         let hard = limit.maximum.unwrap_or(soft);
         return Err(Error::new(
@@ -28,11 +30,17 @@ pub(crate) fn allow_descriptors(connections: usize) -> Result<()> {
             ),
         ));
     }
-    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum })
-        .map_err(|errno| {
-            Error::from_errno(ErrorKind::Unavailable, errno.raw_os_error())
-                .context(format!("raising the limit of descriptors to {wanted}"))
-        })
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(wanted),
+            maximum: limit.maximum,
+        },
+    )
+    .map_err(|errno| {
+        Error::from_errno(ErrorKind::Unavailable, errno.raw_os_error())
+            .context(format!("raising the limit of descriptors to {wanted}"))
+    })
 }
 
 #[cfg(test)]

@@ -37,7 +37,10 @@ impl Measured {
             started,
             duration: Duration::ZERO,
             latency: histogram(3),
-            timeline: Timeline { width: BUCKET, buckets: Vec::new() },
+            timeline: Timeline {
+                width: BUCKET,
+                buckets: Vec::new(),
+            },
             errors: Errors::default(),
         }
     }

@@ -20,9 +20,17 @@ pub(crate) struct Output {
 impl Output {
     /// Opens the file that `argument` names.
     pub(crate) fn open(argument: &'static str, path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().create(true).write(true).truncate(false).open(path);
+        let file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(path);
         let file = file.map_err(|error| failed("opening", argument, path, error))?;
-        Ok(Self { argument, path: path.to_owned(), file })
+        Ok(Self {
+            argument,
+            path: path.to_owned(),
+            file,
+        })
     }
 
     /// Replaces its content.

@@ -38,7 +38,10 @@ impl Done {
     }
 
     pub(crate) fn total(&self) -> u64 {
-        self.0.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+        self.0
+            .iter()
+            .map(|cell| cell.0.load(Ordering::Relaxed))
+            .sum()
     }
 }
 
@@ -63,8 +66,14 @@ impl Progress {
             false => write_lines(&label, total, &position, &stopped),
         };
         // Without a thread there is no display, and nothing else is wrong.
-        let thread = std::thread::Builder::new().name("progress".into()).spawn(follow).ok();
-        Self { stop: Some(stop), thread }
+        let thread = std::thread::Builder::new()
+            .name("progress".into())
+            .spawn(follow)
+            .ok();
+        Self {
+            stop: Some(stop),
+            thread,
+        }
     }
 }
 
@@ -81,12 +90,7 @@ fn running(stopped: &mpsc::Receiver<()>, pause: Duration) -> bool {
     stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout)
 }
 
-fn draw_bar(
-    label: &str,
-    total: u64,
-    position: &impl Fn() -> u64,
-    stopped: &mpsc::Receiver<()>,
-) {
+fn draw_bar(label: &str, total: u64, position: &impl Fn() -> u64, stopped: &mpsc::Receiver<()>) {
     let bar = ProgressBar::new(total).with_message(label.to_owned());
     let template = "{msg:18} {bar:40} {human_pos}/{human_len} {per_sec} {elapsed}";
     if let Ok(style) = ProgressStyle::with_template(template) {
@@ -98,12 +102,7 @@ fn draw_bar(
     bar.finish_and_clear();
 }
 
-fn write_lines(
-    label: &str,
-    total: u64,
-    position: &impl Fn() -> u64,
-    stopped: &mpsc::Receiver<()>,
-) {
+fn write_lines(label: &str, total: u64, position: &impl Fn() -> u64, stopped: &mpsc::Receiver<()>) {
     while running(stopped, LINE_EVERY) {
         eprintln!("{label}: {} of {total}", position());
     }

@@ -1,1 +1,117 @@
+//! How rings end.
 
+use std::io::Write;
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::ring::memory::guard_freed_memory;
+
+#[test]
+fn a_drain_ends_fifty_receives_and_sends() {
+    let mut ring = ring(RingConfig {
+        max_connections: 50,
+        ..config()
+    });
+    let peers: Vec<_> = (0..50).map(|index| ring.pair(key(index))).collect();
+    for index in 0..50 {
+        ring.write(key(index), &[1; 60_000]).unwrap();
+    }
+    ring.submit().unwrap();
+    let (_listener, address) = listener();
+    let _ = ring.datagram(address, vec![1]);
+    assert!(ring.ops.in_flight() >= 50);
+    let drained = ring.drain(PATIENCE);
+    assert!(drained.clean);
+    assert_eq!(drained.leaked_ops, 0);
+    ring.assert_clean();
+    let mut closed = 0;
+    while let Some(event) = ring.poll_event() {
+        closed += usize::from(matches!(event, Event::Closed { .. }));
+    }
+    assert_eq!(closed, 50);
+    drop(peers);
+    // A drained ring refuses and does not break.
+    assert_eq!(ring.drain(PATIENCE), drained);
+    ring.connect(key(0), address, &options(), CONNECT);
+    assert!(matches!(
+        ring.poll_event(),
+        Some(Event::ConnectFailed { .. })
+    ));
+    assert!(ring.datagram(address, vec![1]).is_err());
+}
+
+#[test]
+fn dropping_a_busy_ring_is_safe_and_its_peers_see_the_end() {
+    guard_freed_memory(true);
+    let mut ring = ring(config());
+    let mut peers: Vec<_> = (0..16).map(|index| ring.pair(key(index))).collect();
+    for index in 0..16 {
+        ring.write(key(index), &[1; 60_000]).unwrap();
+    }
+    ring.submit().unwrap();
+    drop(ring);
+    guard_freed_memory(false);
+    for peer in &mut peers {
+        let _ = peer.write_all(b"to nobody");
+        let mut rest = Vec::new();
+        let _ = std::io::Read::read_to_end(peer, &mut rest);
+    }
+}
+
+#[test]
+fn a_ring_that_cannot_enter_is_reported_and_leaks() {
+    let mut ring = ring(config());
+    let mut peer = ring.pair(key(0));
+    ring.set_fault(Some(Box::new(|| Some(libc::EBADR))));
+    ring.write(key(0), b"never sent").unwrap();
+    let error = ring.submit().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EBADR));
+    assert!(ring.has_completions());
+    match ring.poll_event() {
+        Some(Event::Fatal { error }) => assert_eq!(error.kind(), ErrorKind::Io),
+        other => panic!("{other:?}"),
+    }
+    assert!(ring.poll_event().is_none());
+    let drained = ring.drain(PATIENCE);
+    assert!(!drained.clean);
+    assert!(drained.leaked_ops >= 2);
+    assert_eq!(ring.stats().leaked, drained.leaked_ops as u64);
+    drop(ring);
+    let _ = peer.write_all(b"the kernel may still write this somewhere");
+}
+
+#[test]
+fn a_drain_out_of_time_leaks_and_says_so() {
+    let mut ring = ring(config());
+    let _peer = ring.pair(key(0));
+    let drained = ring.drain(std::time::Duration::ZERO);
+    assert!(!drained.clean && drained.leaked_ops > 0);
+}
+
+#[test]
+fn a_child_of_a_fork_leaves_the_ring_alone() {
+    let mut ring = ring(config());
+    let mut peer = ring.pair(key(0));
+    // SAFETY: the child calls only the ring's refusals, which touch no lock, and `_exit`.
+    #[allow(unsafe_code)]
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    if child == 0 {
+        let refused = ring.forked() && ring.submit().is_err() && !ring.has_completions();
+        drop(ring);
+        // SAFETY: ends the child at once.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::_exit(i32::from(!refused))
+        };
+    }
+    let mut status = 0;
+    // SAFETY: `child` is ours and `status` outlives the call.
+    #[allow(unsafe_code)]
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!((waited, status), (child, 0));
+    peer.write_all(b"still there").unwrap();
+    assert_eq!(ring.read_bytes(key(0), 11), b"still there");
+    ring.close_wait(key(0));
+    ring.assert_clean();
+}

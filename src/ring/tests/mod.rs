@@ -2,6 +2,7 @@
 
 mod chaos;
 mod connect;
+mod driver;
 mod end;
 mod faults;
 mod op;
@@ -58,27 +59,30 @@ pub(super) fn listener() -> (TcpListener, SocketAddr) {
 impl Ring {
     /// Submits, then waits for one event.
     pub(super) fn next(&mut self) -> Event {
-        self.next_within(PATIENCE).expect("an event in time")
-    }
-
-    pub(super) fn next_within(&mut self, patience: Duration) -> Option<Event> {
         let start = Instant::now();
         loop {
-            if let Some(event) = self.poll_event() {
-                return Some(event);
+            if let Some(event) = self.step(start) {
+                return event;
             }
-            if self.reap() > 0 {
-                continue;
-            }
-            let _ = self.submit();
-            if self.has_completions() {
-                continue;
-            }
-            let left = patience.checked_sub(start.elapsed())?;
+        }
+    }
+
+    /// An event if one is there; else handles or waits for completions.
+    fn step(&mut self, start: Instant) -> Option<Event> {
+        if let Some(event) = self.poll_event() {
+            return Some(event);
+        }
+        if self.reap() > 0 {
+            return None;
+        }
+        let _ = self.submit();
+        if !self.has_completions() {
+            let left = PATIENCE.checked_sub(start.elapsed()).expect("in time");
             if let Flush::Dead(errno) = self.queue.wait(1, left) {
                 assert!(self.has_completions(), "the ring is dead: {errno}");
             }
         }
+        None
     }
 
     /// Handles what is there without waiting.
@@ -89,13 +93,13 @@ impl Ring {
         }
     }
 
-    /// Waits until `done` says so; events go to `see`.
+    /// Waits until `done` says so, which sees every event and is asked again after every step.
     pub(super) fn until(&mut self, mut done: impl FnMut(&mut Ring, Option<Event>) -> bool) {
         let start = Instant::now();
         while !done(self, None) {
-            let left = PATIENCE.checked_sub(start.elapsed()).expect("in time");
-            let event = self.next_within(left).expect("an event in time");
-            if done(self, Some(event)) {
+            if let Some(event) = self.step(start)
+                && done(self, Some(event))
+            {
                 return;
             }
         }
@@ -109,6 +113,7 @@ impl Ring {
             Event::Connected { key: connected } => assert_eq!(connected, key),
             other => panic!("{other:?}"),
         }
+        self.settle();
         let (peer, _) = listener.accept().unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
         peer.set_write_timeout(Some(PATIENCE)).unwrap();

@@ -1,1 +1,163 @@
+//! Queues that are too small.
 
+use std::collections::HashMap;
+
+use io_uring::IoUring;
+
+use super::PATIENCE;
+use crate::ring::opcode;
+use crate::ring::queue::{Class, Cqe, Flush, Queue};
+
+fn queue(entries: u32, completions: u32) -> Queue {
+    let ring = IoUring::builder()
+        .setup_cqsize(completions)
+        .build(entries)
+        .unwrap();
+    Queue::new(ring)
+}
+
+#[allow(unsafe_code)]
+fn push(queue: &mut Queue, numbers: impl IntoIterator<Item = u64>, class: Class) {
+    let entries: Vec<_> = numbers
+        .into_iter()
+        .map(|number| opcode::nop().user_data(number))
+        .collect();
+    // SAFETY: the entries point at no memory.
+    unsafe { queue.push(&entries, class) };
+}
+
+/// Reads completions until `count` came.
+fn collect(queue: &mut Queue, count: usize) -> Vec<u64> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        let mut batch: Vec<Cqe> = Vec::new();
+        queue.reap(&mut batch, 256);
+        all.extend(batch.iter().map(|cqe| cqe.user_data));
+        if batch.is_empty() {
+            assert_eq!(queue.wait(1, PATIENCE), Flush::Done);
+        }
+    }
+    all
+}
+
+#[test]
+fn a_queue_of_two_loses_nothing_and_keeps_the_order() {
+    let mut queue = queue(2, 4096);
+    push(&mut queue, [1], Class::Work);
+    for number in 2..=1000 {
+        push(&mut queue, [number], Class::Work);
+    }
+    let all = collect(&mut queue, 1000);
+    assert!(all.iter().copied().eq(1..=1000));
+    assert_eq!(queue.stats.sqes, 1000);
+    assert!(queue.stats.enters <= 502);
+}
+
+#[test]
+fn completions_that_overflow_arrive() {
+    let mut queue = queue(4, 4);
+    for number in 1..=100 {
+        push(&mut queue, [number], Class::Work);
+    }
+    let mut all = collect(&mut queue, 100);
+    all.sort_unstable();
+    assert!(all.iter().copied().eq(1..=100));
+    assert!(queue.stats.overflows > 0);
+}
+
+#[test]
+fn a_chain_is_pushed_whole_although_one_entry_is_free() {
+    let mut queue = queue(4, 64);
+    push(&mut queue, [1, 2, 3], Class::Work);
+    push(&mut queue, [4, 5], Class::Work);
+    // The first three went to the kernel to make room, not the half of a chain.
+    assert_eq!(queue.stats.sqes, 3);
+    assert_eq!(queue.queued(), 2);
+    assert_eq!(collect(&mut queue, 5), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn control_goes_ahead_of_work_when_the_kernel_takes_nothing() {
+    let mut queue = queue(2, 64);
+    let mut refuse = 3;
+    queue.set_fault(Some(Box::new(move || {
+        refuse -= 1;
+        (refuse >= 0).then_some(libc::EAGAIN)
+    })));
+    push(&mut queue, [1, 2], Class::Work);
+    push(&mut queue, [3], Class::Work);
+    push(&mut queue, [4], Class::Work);
+    push(&mut queue, [5], Class::Control);
+    assert_eq!(queue.queued(), 5);
+    assert_eq!(collect(&mut queue, 5), [1, 2, 5, 3, 4]);
+}
+
+#[test]
+fn what_was_not_pushed_can_be_taken_back() {
+    let mut queue = queue(2, 64);
+    queue.set_fault(Some(Box::new(|| Some(libc::EBUSY))));
+    push(&mut queue, [1, 2], Class::Work);
+    push(&mut queue, [7, 7], Class::Work);
+    push(&mut queue, [8], Class::Work);
+    assert_eq!(queue.forget(7), [7, 7]);
+    assert_eq!(queue.forget(2), [0u64; 0]);
+    queue.set_fault(None);
+    assert_eq!(queue.flush(), Flush::Done);
+    assert_eq!(collect(&mut queue, 3), [1, 2, 8]);
+}
+
+#[test]
+fn passing_refusals_are_retried_and_lose_nothing() {
+    for errno in [
+        libc::EAGAIN,
+        libc::EBUSY,
+        libc::EINTR,
+        libc::ETIME,
+        libc::ENOMEM,
+    ] {
+        let mut queue = queue(2, 64);
+        let mut calls = 0;
+        queue.set_fault(Some(Box::new(move || {
+            calls += 1;
+            (calls % 2 == 1).then_some(errno)
+        })));
+        let mut seen: HashMap<u64, usize> = HashMap::new();
+        for number in 1..=20 {
+            push(&mut queue, [number], Class::Work);
+        }
+        while queue.flush() != Flush::Done {}
+        for number in collect(&mut queue, 20) {
+            *seen.entry(number).or_default() += 1;
+        }
+        assert_eq!(seen.len(), 20, "errno {errno}");
+    }
+}
+
+#[test]
+fn other_refusals_end_the_ring() {
+    for errno in [
+        libc::EBADR,
+        libc::EBADFD,
+        libc::ENXIO,
+        libc::EFAULT,
+        libc::EINVAL,
+        libc::EEXIST,
+    ] {
+        let mut queue = queue(2, 64);
+        queue.set_fault(Some(Box::new(move || Some(errno))));
+        push(&mut queue, [1], Class::Work);
+        assert_eq!(queue.flush(), Flush::Dead(errno));
+        queue.set_fault(None);
+        assert_eq!(queue.flush(), Flush::Dead(errno));
+        assert_eq!(queue.dead(), Some(errno));
+    }
+}
+
+#[test]
+fn an_enter_that_never_succeeds_does_not_spin() {
+    let mut queue = queue(2, 64);
+    queue.set_fault(Some(Box::new(|| Some(libc::EINTR))));
+    push(&mut queue, [1], Class::Work);
+    assert_eq!(queue.flush(), Flush::Later);
+    assert!(queue.stats.enters <= 64);
+}

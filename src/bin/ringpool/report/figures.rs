@@ -54,7 +54,10 @@ mod tests {
     fn figures_are_short() {
         assert_eq!(count(999), "999");
         assert_eq!(count(3_000_000), "3\u{202f}000\u{202f}000");
-        assert_eq!([0.0, 7.5, 950.0, 12_500.0, 3e6].map(short), ["0", "7.5", "950", "12.5k", "3M"]);
+        assert_eq!(
+            [0.0, 7.5, 950.0, 12_500.0, 3e6].map(short),
+            ["0", "7.5", "950", "12.5k", "3M"]
+        );
         assert_eq!(micros(850.4), "850\u{a0}µs");
         assert_eq!(micros(1234.0), "1.23\u{a0}ms");
         assert_eq!(micros(2_000_000.0), "2\u{a0}s");

@@ -51,10 +51,19 @@ fn tiles(outcomes: &[Outcome]) -> Markup {
     let errors = sum(|outcome| outcome.measured.errors.count);
     let created = sum(|outcome| outcome.connections.created);
     let reused = sum(|outcome| outcome.connections.reused);
-    let seconds: f64 = outcomes.iter().map(|o| o.measured.duration.as_secs_f64()).sum();
+    let seconds: f64 = outcomes
+        .iter()
+        .map(|o| o.measured.duration.as_secs_f64())
+        .sum();
     let share = reused as f64 / (messages + errors).max(1) as f64 * 100.0;
-    let best = outcomes.iter().map(|o| o.measured.throughput_per_s()).fold(0.0, f64::max);
-    let p99 = outcomes.iter().map(|o| o.measured.latency_us(0.99)).fold(0.0, f64::max);
+    let best = outcomes
+        .iter()
+        .map(|o| o.measured.throughput_per_s())
+        .fold(0.0, f64::max);
+    let p99 = outcomes
+        .iter()
+        .map(|o| o.measured.latency_us(0.99))
+        .fold(0.0, f64::max);
     html! {
         div.tiles {
             (tile(&count(messages), "messages compared", ""))
@@ -102,8 +111,19 @@ fn key(series: &[(&str, &str)]) -> Markup {
 
 fn table(outcomes: &[Outcome]) -> Markup {
     const HEADER: [&str; 13] = [
-        "preset", "messages", "errors", "seconds", "messages/s", "p50", "p90", "p99", "p99.9",
-        "max", "created", "reused", "closed",
+        "preset",
+        "messages",
+        "errors",
+        "seconds",
+        "messages/s",
+        "p50",
+        "p90",
+        "p99",
+        "p99.9",
+        "max",
+        "created",
+        "reused",
+        "closed",
     ];
     html! {
         div.card.scroll {
@@ -183,9 +203,9 @@ mod tests {
     #[test]
     fn the_page_asks_for_nothing_outside_of_itself() {
         let page = page();
-        for outside in
-            ["http:", "https:", "src=", "href=", "@import", "url(", "<script", "<link", "//"]
-        {
+        for outside in [
+            "http:", "https:", "src=", "href=", "@import", "url(", "<script", "<link", "//",
+        ] {
             assert!(!page.contains(outside), "the page contains {outside}");
         }
     }
@@ -216,7 +236,10 @@ mod tests {
         for attribute in ["fill=\"#", "stroke=\"#"] {
             for (at, _) in body.match_indices(attribute) {
                 let color = &body[at + attribute.len()..at + attribute.len() + 6];
-                assert!(STYLE.contains(&format!("{attribute}{color}\"]")), "{attribute}{color}");
+                assert!(
+                    STYLE.contains(&format!("{attribute}{color}\"]")),
+                    "{attribute}{color}"
+                );
             }
         }
     }

@@ -101,7 +101,12 @@ mod tests {
     use serde_json::Value;
 
     fn keys(value: &Value) -> Vec<&str> {
-        value.as_object().unwrap().keys().map(String::as_str).collect()
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect()
     }
 
     #[test]
@@ -114,14 +119,27 @@ mod tests {
             let mut found = keys(entry);
             found.sort_unstable();
             let mut wanted = [
-                "preset", "shards", "messages", "errors", "duration_s", "throughput_per_s",
-                "latency_us", "connections", "addresses",
+                "preset",
+                "shards",
+                "messages",
+                "errors",
+                "duration_s",
+                "throughput_per_s",
+                "latency_us",
+                "connections",
+                "addresses",
             ];
             wanted.sort_unstable();
             assert_eq!(found, wanted);
             for (part, wanted) in [
-                (&entry["latency_us"], &["max", "p50", "p90", "p99", "p999"][..]),
-                (&entry["connections"], &["closed", "created", "errors", "reused"]),
+                (
+                    &entry["latency_us"],
+                    &["max", "p50", "p90", "p99", "p999"][..],
+                ),
+                (
+                    &entry["connections"],
+                    &["closed", "created", "errors", "reused"],
+                ),
                 (&entry["addresses"][0], &["address", "endpoint", "opened"]),
             ] {
                 let mut found = keys(part);

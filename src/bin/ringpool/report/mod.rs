@@ -72,7 +72,11 @@ pub(crate) mod example {
     use std::time::{Duration, Instant};
 
     pub(crate) fn outcomes() -> Vec<Outcome> {
-        Preset::ALL.iter().filter(|preset| preset.by_default).map(outcome).collect()
+        Preset::ALL
+            .iter()
+            .filter(|preset| preset.by_default)
+            .map(outcome)
+            .collect()
     }
 
     pub(crate) fn outcome(preset: &Preset) -> Outcome {
@@ -81,7 +85,8 @@ pub(crate) mod example {
         let began = Instant::now();
         for n in 0..preset.total_messages() {
             let log_normal = (0..8).map(|_| random.f64()).sum::<f64>() - 4.0;
-            let took = Duration::from_secs_f64(120e-6 * preset.parallel as f64 / 20.0 * log_normal.exp());
+            let took =
+                Duration::from_secs_f64(120e-6 * preset.parallel as f64 / 20.0 * log_normal.exp());
             let at = Duration::from_micros(n * 40 + random.u64(0..20_000));
             measured.message_took(began + at, took);
         }
@@ -99,8 +104,19 @@ pub(crate) mod example {
             .collect();
         let created = addresses.iter().map(|address| address.opened).sum();
         let reused = preset.total_messages() - created;
-        let connections = Connections { created, reused, closed: 0, errors: 0 };
-        Outcome { preset: *preset, shards: 2, measured, connections, addresses }
+        let connections = Connections {
+            created,
+            reused,
+            closed: 0,
+            errors: 0,
+        };
+        Outcome {
+            preset: *preset,
+            shards: 2,
+            measured,
+            connections,
+            addresses,
+        }
     }
 }
 
@@ -110,7 +126,12 @@ mod tests {
 
     #[test]
     fn the_spread_is_over_the_addresses_of_one_endpoint() {
-        let preset = |name| Preset::ALL.iter().find(|preset| preset.name == name).unwrap();
+        let preset = |name| {
+            Preset::ALL
+                .iter()
+                .find(|preset| preset.name == name)
+                .unwrap()
+        };
         assert_eq!(example::outcome(preset("four_addresses")).spread(), Some(2));
         assert_eq!(example::outcome(preset("burst_traffic")).spread(), None);
     }

@@ -7,7 +7,16 @@ use super::Outcome;
 use super::figures::{count, micros};
 
 const HEADER: [&str; 10] = [
-    "preset", "messages", "errors", "seconds", "messages/s", "p50", "p99", "max", "created", "reused",
+    "preset",
+    "messages",
+    "errors",
+    "seconds",
+    "messages/s",
+    "p50",
+    "p99",
+    "max",
+    "created",
+    "reused",
 ];
 
 /// One line for each outcome.
@@ -45,8 +54,14 @@ mod tests {
         let outcomes = example::outcomes();
         let text = render(&outcomes);
         for outcome in &outcomes {
-            let line = text.lines().find(|line| line.contains(outcome.preset.name)).unwrap();
-            assert!(line.contains(&count(outcome.preset.total_messages())), "{line}");
+            let line = text
+                .lines()
+                .find(|line| line.contains(outcome.preset.name))
+                .unwrap();
+            assert!(
+                line.contains(&count(outcome.preset.total_messages())),
+                "{line}"
+            );
         }
         assert!(HEADER.iter().all(|title| text.contains(title)));
     }

@@ -28,11 +28,18 @@ impl MessageId {
         if sent == echo {
             return Ok(());
         }
-        let at = sent.iter().zip(echo).take_while(|(sent, echo)| sent == echo).count();
+        let at = sent
+            .iter()
+            .zip(echo)
+            .take_while(|(sent, echo)| sent == echo)
+            .count();
         let MessageId { client, index } = self;
         let found = match MessageId::claimed_by(echo) {
             Some(found) if found != self => {
-                format!(", and begins like message {} of client {}", found.index, found.client)
+                format!(
+                    ", and begins like message {} of client {}",
+                    found.index, found.client
+                )
             }
             _ => String::new(),
         };
@@ -44,7 +51,10 @@ impl MessageId {
 
     fn claimed_by(echo: &[u8]) -> Option<MessageId> {
         let header = u64::from_be_bytes(*echo.first_chunk::<HEADER>()?);
-        Some(MessageId { client: (header >> 32) as u32, index: header as u32 })
+        Some(MessageId {
+            client: (header >> 32) as u32,
+            index: header as u32,
+        })
     }
 }
 
@@ -73,16 +83,25 @@ mod tests {
 
     #[test]
     fn a_wrong_echo_is_named() {
-        let id = MessageId { client: 3, index: 4 };
+        let id = MessageId {
+            client: 3,
+            index: 4,
+        };
         let sent = message(3, 4, 1);
         assert_eq!(id.compare(&sent, &sent), Ok(()));
 
         let mut flipped = sent.clone();
         flipped[20] ^= 1;
         let text = id.compare(&sent, &flipped).unwrap_err();
-        assert_eq!(text, "the echo of message 4 of client 3 differs from byte 20 of 32 on");
+        assert_eq!(
+            text,
+            "the echo of message 4 of client 3 differs from byte 20 of 32 on"
+        );
 
         let text = id.compare(&sent, &message(9, 1, 1)).unwrap_err();
-        assert!(text.ends_with("and begins like message 1 of client 9"), "{text}");
+        assert!(
+            text.ends_with("and begins like message 1 of client 9"),
+            "{text}"
+        );
     }
 }

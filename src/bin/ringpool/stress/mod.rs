@@ -1,3 +1,3 @@
+pub(crate) mod message;
 pub(crate) mod preset;
 pub(crate) mod servers;
-pub(crate) mod message;

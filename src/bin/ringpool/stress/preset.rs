@@ -84,7 +84,13 @@ impl Preset {
 
     /// The preset in one line.
     pub(crate) fn describe(&self) -> String {
-        let Preset { servers, addresses, clients_per_server, parallel, .. } = self;
+        let Preset {
+            servers,
+            addresses,
+            clients_per_server,
+            parallel,
+            ..
+        } = self;
         let (bytes, pool) = (self.message_bytes, self.pool_size);
         let servers = match addresses {
             1 => format!("{servers} servers"),
@@ -140,7 +146,16 @@ mod tests {
     fn the_presets_are_those_agreed_on() {
         let table: Vec<_> = Preset::ALL
             .iter()
-            .map(|p| (p.name, p.servers, p.clients_per_server, p.parallel, p.message_bytes, p.pool_size))
+            .map(|p| {
+                (
+                    p.name,
+                    p.servers,
+                    p.clients_per_server,
+                    p.parallel,
+                    p.message_bytes,
+                    p.pool_size,
+                )
+            })
             .collect();
         assert_eq!(
             table,
@@ -156,20 +171,28 @@ mod tests {
             ]
         );
         let totals: Vec<_> = Preset::ALL.iter().map(Preset::total_messages).collect();
-        assert_eq!(totals, [2000, 1000, 1500, 1200, 1000, 2000, 20_000, 3_000_000]);
+        assert_eq!(
+            totals,
+            [2000, 1000, 1500, 1200, 1000, 2000, 20_000, 3_000_000]
+        );
     }
 
     #[test]
     fn only_the_extended_one_must_be_named() {
-        let named: Vec<_> =
-            Preset::ALL.iter().filter(|p| !p.by_default).map(|p| p.name).collect();
+        let named: Vec<_> = Preset::ALL
+            .iter()
+            .filter(|p| !p.by_default)
+            .map(|p| p.name)
+            .collect();
         assert_eq!(named, ["extended_stress"]);
     }
 
     #[test]
     fn the_clients_messages_add_up_to_the_total() {
         for preset in Preset::ALL {
-            let sum: u64 = (0..preset.clients()).map(|c| u64::from(preset.messages_of(c))).sum();
+            let sum: u64 = (0..preset.clients())
+                .map(|c| u64::from(preset.messages_of(c)))
+                .sum();
             assert_eq!(sum, preset.total_messages(), "{}", preset.name);
         }
     }

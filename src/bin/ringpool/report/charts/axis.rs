@@ -50,7 +50,11 @@ impl<'a> Axis<'a> {
         if ticks.len() > 6 {
             ticks = log_ticks(low, high, &[1.0, 3.0]);
         }
-        Self::new(title, Scale::Logarithmic((low..high).log_scale().into()), ticks)
+        Self::new(
+            title,
+            Scale::Logarithmic((low..high).log_scale().into()),
+            ticks,
+        )
     }
 
     /// An axis of categories from left to right: category `n` is around `n + 0.5`.
@@ -66,12 +70,20 @@ impl<'a> Axis<'a> {
     }
 
     fn new(title: &'static str, scale: Scale, ticks: Vec<f64>) -> Self {
-        Self { title, scale, ticks, label: Box::new(|_| String::new()) }
+        Self {
+            title,
+            scale,
+            ticks,
+            label: Box::new(|_| String::new()),
+        }
     }
 
     /// The same axis with labels at its ticks.
     pub(super) fn labelled(self, label: impl Fn(f64) -> String + 'a) -> Self {
-        Self { label: Box::new(label), ..self }
+        Self {
+            label: Box::new(label),
+            ..self
+        }
     }
 
     /// The same axis with one tick of `every`.
@@ -122,8 +134,15 @@ fn centres(count: usize) -> Vec<f64> {
 fn linear_ticks(end: f64, least: f64) -> Vec<f64> {
     let power = 10f64.powf((end / 5.0).log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
-    let step = steps.into_iter().find(|step| end / step <= 5.5).unwrap_or(end).max(least);
-    (0..=6).map(|n| f64::from(n) * step).filter(|tick| *tick <= end).collect()
+    let step = steps
+        .into_iter()
+        .find(|step| end / step <= 5.5)
+        .unwrap_or(end)
+        .max(least);
+    (0..=6)
+        .map(|n| f64::from(n) * step)
+        .filter(|tick| *tick <= end)
+        .collect()
 }
 
 fn log_ticks(low: f64, high: f64, steps: &[f64]) -> Vec<f64> {
@@ -138,7 +157,10 @@ fn log_ticks(low: f64, high: f64, steps: &[f64]) -> Vec<f64> {
 fn step_below(value: f64) -> f64 {
     let power = 10f64.powf(value.log10().floor());
     let steps = [5.0, 2.0, 1.0].map(|step| step * power);
-    steps.into_iter().find(|step| *step <= value).unwrap_or(power)
+    steps
+        .into_iter()
+        .find(|step| *step <= value)
+        .unwrap_or(power)
 }
 
 #[cfg(test)]
@@ -147,7 +169,10 @@ mod tests {
 
     #[test]
     fn ticks_are_round() {
-        assert_eq!([1.0, 1.9, 4.0, 7.0, 120.0].map(step_below), [1.0, 1.0, 2.0, 5.0, 100.0]);
+        assert_eq!(
+            [1.0, 1.9, 4.0, 7.0, 120.0].map(step_below),
+            [1.0, 1.0, 2.0, 5.0, 100.0]
+        );
         let ticks = log_ticks(20.0, 1000.0, &[1.0, 2.0, 5.0]);
         assert_eq!(ticks, [20.0, 50.0, 100.0, 200.0, 500.0, 1000.0]);
         assert_eq!(linear_ticks(230.0, 0.0), [0.0, 50.0, 100.0, 150.0, 200.0]);

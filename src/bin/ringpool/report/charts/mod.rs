@@ -68,7 +68,9 @@ fn svg(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Drawn) -> Result<String
 }
 
 fn text(color: RGBColor, h_pos: HPos, v_pos: VPos) -> TextStyle<'static> {
-    let style = ("sans-serif", TEXT).with_color(color).into_text_style(&(1, 1));
+    let style = ("sans-serif", TEXT)
+        .with_color(color)
+        .into_text_style(&(1, 1));
     style.pos(Pos::new(h_pos, v_pos))
 }
 

@@ -16,13 +16,20 @@ const LEFT: i32 = 124;
 
 /// Messages per second.
 pub(crate) fn throughput(outcomes: &[Outcome]) -> Result<String> {
-    let rates: Vec<f64> = outcomes.iter().map(|o| o.measured.throughput_per_s()).collect();
+    let rates: Vec<f64> = outcomes
+        .iter()
+        .map(|o| o.measured.throughput_per_s())
+        .collect();
     let high = rates.iter().copied().fold(0.0, f64::max);
     svg(size(outcomes), |area| {
         let x = Axis::linear("messages per second", high, 0.2).labelled(short);
         let mut chart = chart(area, outcomes, x)?;
         for (n, rate) in rates.into_iter().enumerate() {
-            let label = Text::new(short(rate), (7, 0), text(palette::INK, HPos::Left, VPos::Center));
+            let label = Text::new(
+                short(rate),
+                (7, 0),
+                text(palette::INK, HPos::Left, VPos::Center),
+            );
             chart.draw_series([bar(n, 0.0, rate, palette::FIRST)])?;
             chart.draw_series([EmptyElement::at((rate, middle(n))) + label])?;
         }
@@ -43,9 +50,10 @@ pub(crate) fn latency(outcomes: &[Outcome]) -> Result<String> {
         for (n, [p50, p99]) in pairs.into_iter().enumerate() {
             let ends = [(p50, middle(n)), (p99, middle(n))];
             chart.draw_series([PathElement::new(ends, palette::AXIS.stroke_width(3))])?;
-            for (value, color, beside, h_pos) in
-                [(p50, palette::FIRST, -10, HPos::Right), (p99, palette::SECOND, 10, HPos::Left)]
-            {
+            for (value, color, beside, h_pos) in [
+                (p50, palette::FIRST, -10, HPos::Right),
+                (p99, palette::SECOND, 10, HPos::Left),
+            ] {
                 let label = text(palette::INK, h_pos, VPos::Center);
                 chart.draw_series([EmptyElement::at((value, middle(n)))
                     + Circle::new((0, 0), 6, color.filled())
@@ -71,7 +79,11 @@ pub(crate) fn reuse(outcomes: &[Outcome]) -> Result<String> {
                 0 => 0.0,
                 created => (created as f64 / all * 100.0).max(SLIVER),
             };
-            let reused = if connections.reused == 0 { 0.0 } else { 100.0 - created };
+            let reused = if connections.reused == 0 {
+                0.0
+            } else {
+                100.0 - created
+            };
             chart.draw_series([
                 bar(n, 0.0, reused, palette::FIRST),
                 bar(n, reused, reused + created, palette::SECOND),
@@ -82,18 +94,21 @@ pub(crate) fn reuse(outcomes: &[Outcome]) -> Result<String> {
                 count(connections.reused)
             );
             let style = text(palette::ON_FIRST, HPos::Left, VPos::Center);
-            chart.draw_series([EmptyElement::at((0.0, middle(n))) + Text::new(label, (10, 0), style)])?;
+            chart.draw_series([
+                EmptyElement::at((0.0, middle(n))) + Text::new(label, (10, 0), style)
+            ])?;
         }
         Ok(())
     })
 }
 
-fn chart<'a, 'b>(
-    area: &'a Area<'b>,
-    outcomes: &'a [Outcome],
-    x: Axis<'a>,
-) -> Drawn<Chart<'a, 'b>> {
-    let name = |at: f64| outcomes.get(at as usize).map_or("", |o| o.preset.name).to_owned();
+fn chart<'a, 'b>(area: &'a Area<'b>, outcomes: &'a [Outcome], x: Axis<'a>) -> Drawn<Chart<'a, 'b>> {
+    let name = |at: f64| {
+        outcomes
+            .get(at as usize)
+            .map_or("", |o| o.preset.name)
+            .to_owned()
+    };
     let y = Axis::lines(outcomes.len()).labelled(name);
     super::chart(area, LEFT, x, y, Values::Rightwards)
 }

@@ -39,8 +39,13 @@ impl Zone {
             name.set_fqdn(true);
             Ok::<_, io::Error>(name.to_lowercase())
         };
-        let entries = names.into_iter().map(|(name, addresses)| Ok((fully(name)?, addresses)));
-        Ok(Self { origin: fully(ORIGIN)?, addresses: entries.collect::<io::Result<_>>()? })
+        let entries = names
+            .into_iter()
+            .map(|(name, addresses)| Ok((fully(name)?, addresses)));
+        Ok(Self {
+            origin: fully(ORIGIN)?,
+            addresses: entries.collect::<io::Result<_>>()?,
+        })
     }
 
     /// The answer to a packet, if it is to get one.
@@ -67,7 +72,9 @@ impl Zone {
         if question.metadata.op_code != OpCode::Query {
             return ResponseCode::NotImp;
         }
-        let [query] = &question.queries[..] else { return ResponseCode::FormErr };
+        let [query] = &question.queries[..] else {
+            return ResponseCode::FormErr;
+        };
         if query.query_class() != DNSClass::IN || !self.origin.zone_of(query.name()) {
             return ResponseCode::Refused;
         }
@@ -115,7 +122,10 @@ impl DnsServer {
             tokio::spawn(serve(tokio::net::UdpSocket::from_std(socket)?, zone));
             Ok(())
         })?;
-        Ok(Self { address, _thread: thread })
+        Ok(Self {
+            address,
+            _thread: thread,
+        })
     }
 }
 
@@ -123,7 +133,9 @@ async fn serve(socket: tokio::net::UdpSocket, zone: Zone) {
     let mut packet = [0; MAX_QUERY];
     loop {
         // An error belongs to an answer sent earlier (ECONNREFUSED, udp(7)): its asker is gone.
-        let Ok((len, asker)) = socket.recv_from(&mut packet).await else { continue };
+        let Ok((len, asker)) = socket.recv_from(&mut packet).await else {
+            continue;
+        };
         if let Some(answer) = zone.answer(&packet[..len]) {
             // A lost answer is asked for again.
             let _lost = socket.send_to(&answer, asker).await;
@@ -159,7 +171,11 @@ mod tests {
     }
 
     fn addresses(answer: &Message) -> Vec<String> {
-        answer.answers.iter().map(|r| r.data.ip_addr().unwrap().to_string()).collect()
+        answer
+            .answers
+            .iter()
+            .map(|r| r.data.ip_addr().unwrap().to_string())
+            .collect()
     }
 
     #[test]
@@ -169,10 +185,16 @@ mod tests {
         assert_eq!(answer.metadata.message_type, MessageType::Response);
         assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
         assert_eq!(addresses(&answer), ["127.9.0.9"]);
-        assert_eq!(answer.queries, question("s0.stress.test.", RecordType::A).queries);
+        assert_eq!(
+            answer.queries,
+            question("s0.stress.test.", RecordType::A).queries
+        );
 
         let four = ask("four.stress.test.", RecordType::A);
-        assert_eq!(addresses(&four), ["127.9.0.1", "127.9.0.2", "127.9.0.3", "127.9.0.4"]);
+        assert_eq!(
+            addresses(&four),
+            ["127.9.0.1", "127.9.0.2", "127.9.0.3", "127.9.0.4"]
+        );
     }
 
     #[test]
@@ -207,7 +229,14 @@ mod tests {
         assert!(ask("s0.stress.test.", RecordType::A).edns.is_none());
         message.set_edns(Edns::new());
         let answer = zone().answer(&message.to_vec().unwrap()).unwrap();
-        assert_eq!(Message::from_vec(&answer).unwrap().edns.unwrap().max_payload(), 1232);
+        assert_eq!(
+            Message::from_vec(&answer)
+                .unwrap()
+                .edns
+                .unwrap()
+                .max_payload(),
+            1232
+        );
     }
 
     #[test]
@@ -225,17 +254,25 @@ mod tests {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.connect(server.address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let packet = question("four.stress.test.", RecordType::A).to_vec().unwrap();
+        let packet = question("four.stress.test.", RecordType::A)
+            .to_vec()
+            .unwrap();
         let mut answer = [0; 512];
         for junk in [&b"junk"[..], &packet] {
             socket.send(junk).unwrap();
         }
         let len = socket.recv(&mut answer).unwrap();
-        assert_eq!(addresses(&Message::from_vec(&answer[..len]).unwrap()).len(), 4);
+        assert_eq!(
+            addresses(&Message::from_vec(&answer[..len]).unwrap()).len(),
+            4
+        );
 
         drop(server);
         // Nobody listens any more: the send, or the receive after it, is refused.
         let refused = socket.send(&packet).and_then(|_| socket.recv(&mut answer));
-        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            refused.unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
     }
 }

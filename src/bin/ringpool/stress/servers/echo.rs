@@ -102,13 +102,19 @@ mod tests {
         let bound: Vec<_> = listeners.iter().map(|l| l.local_addr().unwrap()).collect();
         let port = bound[0].port();
         assert_ne!(port, 0);
-        assert_eq!(bound, addresses.map(|address| SocketAddr::from((address, port))));
+        assert_eq!(
+            bound,
+            addresses.map(|address| SocketAddr::from((address, port)))
+        );
     }
 
     #[test]
     fn an_address_that_is_not_ours_is_an_error() {
         let elsewhere = Ipv4Addr::new(192, 0, 2, 1);
-        assert_eq!(listen_on(&[elsewhere]).unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
+        assert_eq!(
+            listen_on(&[elsewhere]).unwrap_err().kind(),
+            io::ErrorKind::AddrNotAvailable
+        );
     }
 
     #[test]
@@ -116,10 +122,10 @@ mod tests {
         let listener = listen_on(&[Ipv4Addr::LOCALHOST]).unwrap().remove(0);
         let address = listener.local_addr().unwrap();
         let tally = Tally::new(1, 300);
-        let thread =
-            ServerThread::start("echo", || spawn(listener, 0, tally.clone())).unwrap();
-        let mut clients: Vec<_> =
-            (0..300).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let thread = ServerThread::start("echo", || spawn(listener, 0, tally.clone())).unwrap();
+        let mut clients: Vec<_> = (0..300)
+            .map(|_| std::net::TcpStream::connect(address).unwrap())
+            .collect();
         let message = |n: usize| vec![n as u8; 10_000];
         for (n, client) in clients.iter_mut().enumerate() {
             client.write_all(&message(n)).unwrap();
@@ -132,7 +138,10 @@ mod tests {
         assert_eq!(tally.counts().open, [300]);
         drop(clients);
         assert!(tally.wait_for(Instant::now() + PATIENCE, |counts| counts.open == [0]));
-        assert_eq!((tally.counts().accepted, tally.counts().faults.count), (vec![300], 0));
+        assert_eq!(
+            (tally.counts().accepted, tally.counts().faults.count),
+            (vec![300], 0)
+        );
         drop(thread);
         assert!(std::net::TcpStream::connect(address).is_err());
     }

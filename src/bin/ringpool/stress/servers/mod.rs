@@ -41,22 +41,34 @@ impl Servers {
     /// Starts the servers of a preset, on `threads` threads at most, and one for DNS.
     pub(crate) fn start(preset: &Preset, threads: usize) -> io::Result<Self> {
         let names: Vec<String> = (0..preset.servers).map(|n| name_of(preset, n)).collect();
-        let addresses: Vec<Vec<Ipv4Addr>> =
-            (0..preset.servers).map(|n| addresses_of(preset, n)).collect();
-        let zone = Zone::new(names.iter().map(String::as_str).zip(addresses.iter().cloned()))?;
+        let addresses: Vec<Vec<Ipv4Addr>> = (0..preset.servers)
+            .map(|n| addresses_of(preset, n))
+            .collect();
+        let zone = Zone::new(
+            names
+                .iter()
+                .map(String::as_str)
+                .zip(addresses.iter().cloned()),
+        )?;
 
         let mut endpoints = Vec::with_capacity(preset.servers);
         let mut listeners = Vec::new();
         for (name, addresses) in names.iter().zip(&addresses) {
             let listening = echo::listen_on(addresses)?;
             let tally = Tally::new(addresses.len(), preset.pool_size);
-            let addresses: Vec<SocketAddr> =
-                listening.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+            let addresses: Vec<SocketAddr> = listening
+                .iter()
+                .map(TcpListener::local_addr)
+                .collect::<io::Result<_>>()?;
             let endpoint = format!("{name}:{}", addresses[0].port());
             for (number, listener) in listening.into_iter().enumerate() {
                 listeners.push((listener, number, tally.clone()));
             }
-            endpoints.push(Served { endpoint, addresses, tally });
+            endpoints.push(Served {
+                endpoint,
+                addresses,
+                tally,
+            });
         }
         let threads = spread(listeners, threads)
             .into_iter()
@@ -69,7 +81,11 @@ impl Servers {
                 })
             })
             .collect::<io::Result<_>>()?;
-        Ok(Self { endpoints, dns: DnsServer::start(zone)?, _threads: threads })
+        Ok(Self {
+            endpoints,
+            dns: DnsServer::start(zone)?,
+            _threads: threads,
+        })
     }
 
     /// The name server that knows the endpoints' names.
@@ -112,7 +128,9 @@ mod tests {
     #[test]
     fn every_server_of_a_preset_has_its_own_addresses() {
         for preset in Preset::ALL {
-            let all: Vec<_> = (0..preset.servers).flat_map(|n| addresses_of(&preset, n)).collect();
+            let all: Vec<_> = (0..preset.servers)
+                .flat_map(|n| addresses_of(&preset, n))
+                .collect();
             let distinct: HashSet<_> = all.iter().collect();
             assert_eq!(distinct.len(), preset.servers * preset.addresses);
             assert!(all.iter().all(Ipv4Addr::is_loopback));

@@ -53,8 +53,11 @@ pub(crate) struct Accepted {
 impl Tally {
     /// An endpoint with a number of addresses, to which the pool may hold `limit` connections.
     pub(crate) fn new(addresses: usize, limit: usize) -> Arc<Self> {
-        let counts =
-            Counts { accepted: vec![0; addresses], open: vec![0; addresses], ..Counts::default() };
+        let counts = Counts {
+            accepted: vec![0; addresses],
+            open: vec![0; addresses],
+            ..Counts::default()
+        };
         Arc::new(Self {
             limit,
             places: Arc::new(Semaphore::new(limit)),
@@ -69,7 +72,11 @@ impl Tally {
             counts.accepted[address] += 1;
             counts.open[address] += 1;
         });
-        Accepted { tally: self.clone(), address, place: None }
+        Accepted {
+            tally: self.clone(),
+            address,
+            place: None,
+        }
     }
 
     /// Something happened that must not.
@@ -84,7 +91,9 @@ impl Tally {
     /// Waits until the counts are as `wanted`, but not beyond `deadline`. Says whether they are.
     pub(crate) fn wait_for(&self, deadline: Instant, wanted: impl Fn(&Counts) -> bool) -> bool {
         let left = deadline.saturating_duration_since(Instant::now());
-        let waited = self.changed.wait_timeout_while(self.lock(), left, |now| !wanted(now));
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), left, |now| !wanted(now));
         let (counts, _timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
         wanted(&counts)
     }
@@ -114,7 +123,9 @@ impl Accepted {
             return true;
         }
         let limit = self.tally.limit;
-        self.tally.fault(format!("the pool held more than {limit} connections to one endpoint"));
+        self.tally.fault(format!(
+            "the pool held more than {limit} connections to one endpoint"
+        ));
         false
     }
 }
@@ -183,7 +194,10 @@ mod tests {
             assert!(!new.place_within(Duration::from_millis(1)).await);
         });
         let faults = tally.counts().faults;
-        assert_eq!(faults.first, ["the pool held more than 1 connections to one endpoint"]);
+        assert_eq!(
+            faults.first,
+            ["the pool held more than 1 connections to one endpoint"]
+        );
     }
 
     /// Polls both until both have ended, the first one first.

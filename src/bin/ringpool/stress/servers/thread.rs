@@ -20,7 +20,10 @@ impl ServerThread {
     /// Starts a thread with the tasks that `spawn` spawns; it is called on this thread, inside of
     /// the new thread's runtime.
     pub(crate) fn start(name: &str, spawn: impl FnOnce() -> io::Result<()>) -> io::Result<Self> {
-        let runtime: Runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+        let runtime: Runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?;
         let entered = runtime.enter();
         spawn()?;
         drop(entered);
@@ -31,8 +34,13 @@ impl ServerThread {
                 let _either = stopped.await;
             });
         };
-        let handle = std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
-        Ok(Self { stop: Some(stop), handle: Some(handle) })
+        let handle = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(run)?;
+        Ok(Self {
+            stop: Some(stop),
+            handle: Some(handle),
+        })
     }
 }
 

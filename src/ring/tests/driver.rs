@@ -1,0 +1,302 @@
+//! The driver in a real runtime.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io::{Read, Write};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use super::*;
+use crate::ring::{Chunk, Driver, Next, Turn, clock, spawn};
+use crate::time::Tick;
+
+/// The least that a shard could be.
+struct Shard {
+    ring: RefCell<Ring>,
+    waiting: RefCell<HashMap<Key, Waker>>,
+    connected: Cell<usize>,
+    ended: Cell<bool>,
+    deadline: Cell<Tick>,
+    turns: Cell<u32>,
+}
+
+impl Turn for Shard {
+    fn turn(&self, _cx: &mut Context<'_>) -> Next {
+        self.turns.set(self.turns.get() + 1);
+        let mut wake = Vec::new();
+        {
+            let mut ring = self.ring.borrow_mut();
+            ring.reap();
+            while let Some(event) = ring.poll_event() {
+                let (Event::Connected { key }
+                | Event::Readable { key }
+                | Event::Ended { key, .. }
+                | Event::Closed { key }
+                | Event::Writable { key }) = event
+                else {
+                    continue;
+                };
+                self.connected.set(
+                    self.connected.get() + usize::from(matches!(event, Event::Connected { .. })),
+                );
+                wake.extend(self.waiting.borrow_mut().remove(&key));
+            }
+        }
+        wake.into_iter().for_each(Waker::wake);
+        if clock::now() >= self.deadline.get() {
+            self.deadline.set(Tick::NEVER);
+        }
+        Next::At(self.deadline.get())
+    }
+
+    fn queued(&self) -> usize {
+        self.ring.borrow_mut().queued()
+    }
+
+    fn submit(&self) {
+        let _ = self.ring.borrow_mut().submit();
+    }
+
+    fn has_completions(&self) -> bool {
+        self.ring.borrow().has_completions()
+    }
+
+    fn end(&self) {
+        assert!(!self.ended.replace(true));
+        assert!(self.ring.borrow_mut().drain(PATIENCE).clean);
+    }
+}
+
+impl Shard {
+    fn start(config: RingConfig) -> Rc<Self> {
+        let ring = ring(config);
+        let (fd, signal) = (ring.fd().unwrap(), ring.signal());
+        let shard = Rc::new(Self {
+            ring: RefCell::new(ring),
+            waiting: RefCell::default(),
+            connected: Cell::new(0),
+            ended: Cell::new(false),
+            deadline: Cell::new(Tick::NEVER),
+            turns: Cell::new(0),
+        });
+        let driver = Driver::new(Rc::clone(&shard), fd, signal).unwrap();
+        spawn::spawn_local(driver).unwrap();
+        shard
+    }
+
+    async fn wait<T>(&self, key: Key, mut done: impl FnMut(&mut Ring) -> Option<T>) -> T {
+        poll_fn(|cx| match done(&mut self.ring.borrow_mut()) {
+            Some(value) => Poll::Ready(value),
+            None => {
+                self.waiting.borrow_mut().insert(key, cx.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    async fn read(&self, key: Key) -> Chunk {
+        self.wait(key, |ring| ring.read(key)).await
+    }
+}
+
+/// Runs `task` in a runtime of its own; `None` if it does not end in time.
+fn run<F: Future + 'static>(task: impl FnOnce() -> F) -> F::Output {
+    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).unwrap();
+    let task = task();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, task).await.expect("in time") })
+}
+
+fn echo_server() -> SocketAddr {
+    let (listener, address) = listener();
+    thread::spawn(move || {
+        for peer in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let (mut from, mut to) = (peer.try_clone().unwrap(), peer);
+                let _ = std::io::copy(&mut from, &mut to);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn tasks_echo_through_the_driver() {
+    let address = echo_server();
+    run(move || async move {
+        let shard = Shard::start(config());
+        let mut tasks = Vec::new();
+        for index in 0..8 {
+            let shard = Rc::clone(&shard);
+            let task = async move {
+                let at = key(index);
+                shard
+                    .ring
+                    .borrow_mut()
+                    .connect(at, address, &options(), CONNECT);
+                shard
+                    .wait(at, |ring| ring.is_watching(at).then_some(()))
+                    .await;
+                for round in 0..200u32 {
+                    let bytes = round.to_le_bytes();
+                    shard.ring.borrow_mut().write(at, &bytes).unwrap();
+                    assert_eq!(&*shard.read(at).await, &bytes);
+                }
+                shard.ring.borrow_mut().close(at);
+            };
+            tasks.push(spawn::spawn_local(task).unwrap());
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(shard.connected.get(), 8);
+    });
+}
+
+/// Tasks that go one after the other, each woken by the one before.
+#[derive(Default)]
+struct Chain {
+    at: Cell<u32>,
+    waiting: RefCell<HashMap<u32, Waker>>,
+}
+
+impl Chain {
+    async fn turn(&self, index: u32) {
+        poll_fn(|cx| {
+            if self.at.get() == index {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().insert(index, cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn pass(&self) {
+        self.at.set(self.at.get() + 1);
+        let next = self.waiting.borrow_mut().remove(&self.at.get());
+        next.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[test]
+fn writes_of_many_tasks_are_one_submission() {
+    let address = echo_server();
+    run(move || async move {
+        let shard = Shard::start(config());
+        for index in 0..8 {
+            let at = key(index);
+            shard
+                .ring
+                .borrow_mut()
+                .connect(at, address, &options(), CONNECT);
+            shard
+                .wait(at, |ring| ring.is_watching(at).then_some(()))
+                .await;
+        }
+        // Each task wakes the next, so the batch grows one by one.
+        let before = shard.ring.borrow().stats().enters;
+        let next = Rc::new(Chain::default());
+        let mut tasks = Vec::new();
+        for index in 0..8 {
+            let (shard, next) = (Rc::clone(&shard), Rc::clone(&next));
+            tasks.push(
+                spawn::spawn_local(async move {
+                    next.turn(index).await;
+                    shard.ring.borrow_mut().write(key(index), b"x").unwrap();
+                    next.pass();
+                })
+                .unwrap(),
+            );
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        for index in 0..8 {
+            shard.read(key(index)).await;
+        }
+        let enters = shard.ring.borrow().stats().enters - before;
+        assert!(enters <= 4, "{enters} enters for 8 writes");
+    });
+}
+
+#[test]
+fn the_end_of_the_runtime_drains_the_ring() {
+    let address = echo_server();
+    let kept = run(move || async move {
+        let shard = Shard::start(config());
+        let at = key(0);
+        shard
+            .ring
+            .borrow_mut()
+            .connect(at, address, &options(), CONNECT);
+        shard
+            .wait(at, |ring| ring.is_watching(at).then_some(()))
+            .await;
+        shard.ring.borrow_mut().write(at, &[1; 60_000]).unwrap();
+        Hold(shard)
+    });
+    assert!(kept.0.ended.get());
+    kept.0.ring.borrow().assert_clean();
+}
+
+/// Lets a shard leave its runtime, on the same thread.
+struct Hold(Rc<Shard>);
+
+#[test]
+fn a_deadline_runs_a_turn_and_idleness_runs_none() {
+    run(|| async {
+        let shard = Shard::start(config());
+        tokio::task::yield_now().await;
+        let soon = clock::now().plus(Duration::from_millis(20));
+        shard.deadline.set(soon);
+        shard.ring.borrow().signal().wake();
+        while shard.deadline.get() != Tick::NEVER {
+            tokio::task::yield_now().await;
+        }
+        assert!(clock::now() >= soon);
+        // Nothing is due or queued: turns stop.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let turns = shard.turns.get();
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(shard.turns.get(), turns);
+        assert_eq!(shard.ring.borrow().stats().enters, 0);
+    });
+}
+
+#[test]
+fn a_buffer_that_comes_back_wakes_starved_receives() {
+    let (listener, address) = listener();
+    run(move || async move {
+        let shard = Shard::start(RingConfig {
+            recv_buffers: 1,
+            ..config()
+        });
+        let at = key(0);
+        shard
+            .ring
+            .borrow_mut()
+            .connect(at, address, &options(), CONNECT);
+        shard
+            .wait(at, |ring| ring.is_watching(at).then_some(()))
+            .await;
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(&[1; 2000]).unwrap();
+        let mut left = 2000;
+        while left > 0 {
+            // Each chunk is dropped only here, outside of every turn.
+            let chunk = shard.read(at).await;
+            left -= chunk.len();
+        }
+        shard.ring.borrow_mut().close(at);
+        let closed = shard.wait(at, |ring| (ring.ops.in_flight() == 0).then_some(()));
+        closed.await;
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    });
+}
