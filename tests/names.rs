@@ -1,0 +1,245 @@
+//! Names: asked of a real name server on loopback, cached for all cores, balanced over all their
+//! addresses.
+
+mod support;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hickory_proto::op::{Message, MessageType, ResponseCode};
+use hickory_proto::rr::{Name, RData, Record, RecordType, rdata};
+use ringpool::{Config, ErrorKind, Pool, Resolver};
+use support::{Server, impatient, on_one_shard, shards};
+
+/// A name server that answers from a function.
+struct NameServer {
+    address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+type Answer = dyn Fn(&str, RecordType, &mut Message) -> bool + Send;
+
+impl NameServer {
+    /// `answer` fills in the answer to a name and type; `false` says nothing at all.
+    fn new(answer: impl Fn(&str, RecordType, &mut Message) -> bool + Send + 'static) -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let address = socket.local_addr().unwrap();
+        let (asked, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let thread = {
+            let (asked, stop) = (asked.clone(), stop.clone());
+            std::thread::spawn(move || serve(&socket, &asked, &stop, &answer))
+        };
+        Self { address, asked, stop, thread: Some(thread) }
+    }
+
+    /// Four addresses for `four.test`.
+    fn four(ttl: u32) -> Self {
+        Self::new(move |name, kind, message| {
+            match (name, kind) {
+                ("four.test.", RecordType::A) => {
+                    for last in 1..=4 {
+                        add(message, name, ttl, Ipv4Addr::new(127, 0, 77, last));
+                    }
+                }
+                ("four.test.", _) => {}
+                _ => message.metadata.response_code = ResponseCode::NXDomain,
+            }
+            true
+        })
+    }
+
+    fn resolver(&self) -> Resolver {
+        Resolver::Servers(vec![self.address])
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn serve(socket: &UdpSocket, asked: &AtomicUsize, stop: &AtomicBool, answer: &Answer) {
+    let mut buf = [0; 2048];
+    while !stop.load(Ordering::SeqCst) {
+        let Ok((n, from)) = socket.recv_from(&mut buf) else { continue };
+        asked.fetch_add(1, Ordering::SeqCst);
+        let query = Message::from_vec(&buf[..n]).unwrap();
+        let question = query.queries[0].clone();
+        let mut reply = Message::new(query.id, MessageType::Response, query.metadata.op_code);
+        reply.metadata.recursion_desired = true;
+        reply.metadata.recursion_available = true;
+        reply.add_query(question.clone());
+        let name = question.name().to_ascii().to_lowercase();
+        if answer(&name, question.query_type(), &mut reply) {
+            socket.send_to(&reply.to_vec().unwrap(), from).unwrap();
+        }
+    }
+}
+
+fn add(message: &mut Message, name: &str, ttl: u32, address: Ipv4Addr) {
+    let name = Name::from_ascii(name).unwrap();
+    message.add_answer(Record::from_rdata(name, ttl, RData::A(rdata::A(address))));
+}
+
+/// An echo server on each of the four addresses, all at one port.
+fn four_servers() -> (Vec<Server>, u16) {
+    loop {
+        let address = |last| IpAddr::V4(Ipv4Addr::new(127, 0, 77, last));
+        let first = Server::start(address(1), 0, support::echo);
+        let port = first.address().port();
+        let free = (2..=4).all(|last| std::net::TcpListener::bind((address(last), port)).is_ok());
+        if free {
+            let rest = (2..=4).map(|last| Server::start(address(last), port, support::echo));
+            let servers = std::iter::once(first).chain(rest).collect();
+            return (servers, port);
+        }
+    }
+}
+
+#[test]
+fn a_name_is_asked_once_per_type_and_its_connections_balanced() {
+    let names = NameServer::four(60);
+    let (servers, port) = four_servers();
+    let config = Config { resolver: names.resolver(), ..Config::default() };
+    on_one_shard(config, async move || {
+        let pool = Pool::local()?;
+        let mut held = Vec::new();
+        for _ in 0..16 {
+            held.push(pool.get(("four.test", port)).await?);
+        }
+        let stats = pool.stats(("four.test", port))?;
+        assert_eq!(stats.addresses.len(), 4);
+        assert!(stats.addresses.iter().all(|at| at.open == 4), "{stats:?}");
+        held.into_iter().for_each(ringpool::Conn::release);
+        Ok(())
+    });
+    assert!(servers.iter().all(|server| server.accepted() == 4));
+    assert_eq!(names.asked(), 2, "A and AAAA, once");
+}
+
+#[test]
+fn cores_balance_on_what_all_of_them_hold_and_share_what_they_learned() {
+    let names = NameServer::four(60);
+    let (servers, port) = four_servers();
+    let config = Config { resolver: names.resolver(), ..Config::default() };
+    let shards = shards(2, config);
+    let take = move || async move {
+        let pool = Pool::local()?;
+        let mut held = Vec::new();
+        for _ in 0..10 {
+            held.push(pool.get(("four.test", port)).await?);
+        }
+        held.into_iter().for_each(ringpool::Conn::release);
+        Ok::<_, ringpool::Error>(())
+    };
+    shards.run_on(0, take).unwrap().wait().unwrap().unwrap();
+    shards.run_on(1, take).unwrap().wait().unwrap().unwrap();
+    let accepted: Vec<usize> = servers.iter().map(Server::accepted).collect();
+    assert_eq!(accepted, [5; 4], "each core took two or three of each");
+    assert_eq!(names.asked(), 2, "the second core knew it from the first");
+}
+
+#[test]
+fn one_dead_address_of_four_fails_no_get() {
+    let names = NameServer::four(60);
+    let (mut servers, port) = four_servers();
+    drop(servers.remove(2));
+    let config = Config { resolver: names.resolver(), ..Config::default() };
+    on_one_shard(config, async move || {
+        let pool = Pool::local()?;
+        let mut held = Vec::new();
+        for _ in 0..12 {
+            held.push(pool.get(("four.test", port)).await?);
+        }
+        assert!(pool.stats(("four.test", port))?.errors >= 1);
+        held.into_iter().for_each(ringpool::Conn::release);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_expired_name_is_asked_again() {
+    let names = NameServer::four(1);
+    let (_servers, port) = four_servers();
+    let config = Config { resolver: names.resolver(), ..Config::default() };
+    on_one_shard(config, async move || {
+        let pool = Pool::local()?;
+        let first = pool.get(("four.test", port)).await?;
+        tokio::time::sleep(Duration::from_millis(1100)).await; // bounded: the TTL
+        let second = pool.get(("four.test", port)).await?;
+        first.release();
+        second.release();
+        Ok(())
+    });
+    assert_eq!(names.asked(), 4);
+}
+
+#[test]
+fn a_name_that_does_not_exist_says_so() {
+    let names = NameServer::four(60);
+    let config = Config { resolver: names.resolver(), ..Config::default() };
+    let server = names.address;
+    on_one_shard(config, async move || {
+        let error = Pool::local()?.get("nowhere.test:80").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Resolve, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("NXDOMAIN") && text.contains(&server.to_string()), "{text}");
+        assert!(text.contains("resolving nowhere.test"), "{text}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_silent_name_server_is_an_error_in_time() {
+    let names = NameServer::new(|_, _, _| false);
+    let config = Config { resolver: names.resolver(), ..impatient() };
+    on_one_shard(config, async move || {
+        let error = Pool::local()?.get("silent.test:80").await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Resolve | ErrorKind::GetTimeout), "{error}");
+        Ok(())
+    });
+}
+
+#[test]
+fn many_names_at_once_wait_in_line_for_the_sockets() {
+    let names = NameServer::new(|name, kind, message| {
+        if kind == RecordType::A {
+            add(message, name, 60, Ipv4Addr::LOCALHOST);
+        }
+        true
+    });
+    let server = Server::echo();
+    let port = server.address().port();
+    let config = Config { resolver: names.resolver(), ..Config::default() };
+    on_one_shard(config, async move || {
+        let pool = Pool::local()?;
+        let tasks: Vec<_> = (0..100)
+            .map(|n| {
+                let pool = pool.clone();
+                ringpool::spawn(async move {
+                    pool.get((&*format!("n{n}.test"), port)).await?.release();
+                    Ok::<_, ringpool::Error>(())
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await??;
+        }
+        Ok(())
+    });
+    assert_eq!(names.asked(), 200);
+}
