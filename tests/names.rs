@@ -28,14 +28,24 @@ impl NameServer {
     /// `answer` fills in the answer to a name and type; `false` says nothing at all.
     fn new(answer: impl Fn(&str, RecordType, &mut Message) -> bool + Send + 'static) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(20)))
+            .unwrap();
         let address = socket.local_addr().unwrap();
-        let (asked, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (asked, stop) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
         let thread = {
             let (asked, stop) = (asked.clone(), stop.clone());
             std::thread::spawn(move || serve(&socket, &asked, &stop, &answer))
         };
-        Self { address, asked, stop, thread: Some(thread) }
+        Self {
+            address,
+            asked,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// Four addresses for `four.test`.
@@ -75,7 +85,9 @@ impl Drop for NameServer {
 fn serve(socket: &UdpSocket, asked: &AtomicUsize, stop: &AtomicBool, answer: &Answer) {
     let mut buf = [0; 2048];
     while !stop.load(Ordering::SeqCst) {
-        let Ok((n, from)) = socket.recv_from(&mut buf) else { continue };
+        let Ok((n, from)) = socket.recv_from(&mut buf) else {
+            continue;
+        };
         asked.fetch_add(1, Ordering::SeqCst);
         let query = Message::from_vec(&buf[..n]).unwrap();
         let question = query.queries[0].clone();
@@ -114,7 +126,10 @@ fn four_servers() -> (Vec<Server>, u16) {
 fn a_name_is_asked_once_per_type_and_its_connections_balanced() {
     let names = NameServer::four(60);
     let (servers, port) = four_servers();
-    let config = Config { resolver: names.resolver(), ..Config::default() };
+    let config = Config {
+        resolver: names.resolver(),
+        ..Config::default()
+    };
     on_one_shard(config, async move || {
         let pool = Pool::local()?;
         let mut held = Vec::new();
@@ -135,7 +150,10 @@ fn a_name_is_asked_once_per_type_and_its_connections_balanced() {
 fn cores_balance_on_what_all_of_them_hold_and_share_what_they_learned() {
     let names = NameServer::four(60);
     let (servers, port) = four_servers();
-    let config = Config { resolver: names.resolver(), ..Config::default() };
+    let config = Config {
+        resolver: names.resolver(),
+        ..Config::default()
+    };
     let shards = shards(2, config);
     let take = move || async move {
         let pool = Pool::local()?;
@@ -158,7 +176,10 @@ fn one_dead_address_of_four_fails_no_get() {
     let names = NameServer::four(60);
     let (mut servers, port) = four_servers();
     drop(servers.remove(2));
-    let config = Config { resolver: names.resolver(), ..Config::default() };
+    let config = Config {
+        resolver: names.resolver(),
+        ..Config::default()
+    };
     on_one_shard(config, async move || {
         let pool = Pool::local()?;
         let mut held = Vec::new();
@@ -175,7 +196,10 @@ fn one_dead_address_of_four_fails_no_get() {
 fn an_expired_name_is_asked_again() {
     let names = NameServer::four(1);
     let (_servers, port) = four_servers();
-    let config = Config { resolver: names.resolver(), ..Config::default() };
+    let config = Config {
+        resolver: names.resolver(),
+        ..Config::default()
+    };
     on_one_shard(config, async move || {
         let pool = Pool::local()?;
         let first = pool.get(("four.test", port)).await?;
@@ -191,13 +215,19 @@ fn an_expired_name_is_asked_again() {
 #[test]
 fn a_name_that_does_not_exist_says_so() {
     let names = NameServer::four(60);
-    let config = Config { resolver: names.resolver(), ..Config::default() };
+    let config = Config {
+        resolver: names.resolver(),
+        ..Config::default()
+    };
     let server = names.address;
     on_one_shard(config, async move || {
         let error = Pool::local()?.get("nowhere.test:80").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Resolve, "{error}");
         let text = error.to_string();
-        assert!(text.contains("NXDOMAIN") && text.contains(&server.to_string()), "{text}");
+        assert!(
+            text.contains("NXDOMAIN") && text.contains(&server.to_string()),
+            "{text}"
+        );
         assert!(text.contains("resolving nowhere.test"), "{text}");
         Ok(())
     });
@@ -206,10 +236,16 @@ fn a_name_that_does_not_exist_says_so() {
 #[test]
 fn a_silent_name_server_is_an_error_in_time() {
     let names = NameServer::new(|_, _, _| false);
-    let config = Config { resolver: names.resolver(), ..impatient() };
+    let config = Config {
+        resolver: names.resolver(),
+        ..impatient()
+    };
     on_one_shard(config, async move || {
         let error = Pool::local()?.get("silent.test:80").await.unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Resolve | ErrorKind::GetTimeout), "{error}");
+        assert!(
+            matches!(error.kind(), ErrorKind::Resolve | ErrorKind::GetTimeout),
+            "{error}"
+        );
         Ok(())
     });
 }
@@ -224,7 +260,10 @@ fn many_names_at_once_wait_in_line_for_the_sockets() {
     });
     let server = Server::echo();
     let port = server.address().port();
-    let config = Config { resolver: names.resolver(), ..Config::default() };
+    let config = Config {
+        resolver: names.resolver(),
+        ..Config::default()
+    };
     on_one_shard(config, async move || {
         let pool = Pool::local()?;
         let tasks: Vec<_> = (0..100)

@@ -35,8 +35,11 @@ fn hooks_are_told_of_each_connections_life() {
         eventually_async("closed", || pool.stats(&*name).unwrap().permits == 0).await;
         Ok(())
     });
-    let expected =
-        [("created", None), ("reused", None), ("closed", Some(CloseReason::Requested))];
+    let expected = [
+        ("created", None),
+        ("reused", None),
+        ("closed", Some(CloseReason::Requested)),
+    ];
     assert_eq!(*log.lock().unwrap(), expected);
 }
 
@@ -61,11 +64,23 @@ fn a_panic_in_a_hook_is_contained_and_counted() {
 fn a_connection_ends_after_its_uses_its_idle_time_and_its_lifetime() {
     let server = Server::echo();
     let name = server.name();
-    let uses = Config { max_connection_uses: 3, ..Config::default() };
-    let idle = Config { max_idle_time: Duration::from_millis(30), ..Config::default() };
-    let life = Config { max_connection_lifetime: Duration::from_millis(30), ..Config::default() };
-    let table =
-        [(uses, CloseReason::Uses), (idle, CloseReason::IdleTime), (life, CloseReason::Lifetime)];
+    let uses = Config {
+        max_connection_uses: 3,
+        ..Config::default()
+    };
+    let idle = Config {
+        max_idle_time: Duration::from_millis(30),
+        ..Config::default()
+    };
+    let life = Config {
+        max_connection_lifetime: Duration::from_millis(30),
+        ..Config::default()
+    };
+    let table = [
+        (uses, CloseReason::Uses),
+        (idle, CloseReason::IdleTime),
+        (life, CloseReason::Lifetime),
+    ];
     for (config, reason) in table {
         let name = name.clone();
         on_one_shard(config, async move || {
@@ -84,7 +99,10 @@ fn a_connection_ends_after_its_uses_its_idle_time_and_its_lifetime() {
 fn min_idle_is_kept_ready_once_the_endpoint_is_used() {
     let server = Server::echo();
     let name = server.name();
-    let config = Config { min_idle: 3, ..Config::default() };
+    let config = Config {
+        min_idle: 3,
+        ..Config::default()
+    };
     on_one_shard(config, async move || {
         let pool = Pool::local()?;
         let held = pool.get(&*name).await?;
@@ -132,8 +150,18 @@ fn the_trace_tells_what_went_in_and_out() {
         pool.get(&*name).await?.release();
         let trace = pool.take_trace();
         let text: Vec<&str> = trace.records.iter().map(|record| &*record.what).collect();
-        for step in ["get ", "<- Resolve", "-> PermitGranted", "<- Dial", "-> Connected", "<- Grant"] {
-            assert!(text.iter().any(|what| what.starts_with(step)), "{step} in {text:#?}");
+        for step in [
+            "get ",
+            "<- Resolve",
+            "-> PermitGranted",
+            "<- Dial",
+            "-> Connected",
+            "<- Grant",
+        ] {
+            assert!(
+                text.iter().any(|what| what.starts_with(step)),
+                "{step} in {text:#?}"
+            );
         }
         assert!(text.last().unwrap().starts_with("put "));
         assert!(trace.records.is_sorted_by_key(|record| record.at));
@@ -160,7 +188,14 @@ fn a_shard_counts_what_it_asks_of_the_kernel() {
         }
         let stats = pool.shard_stats();
         assert!(stats.enters >= 1 && stats.operations >= 14, "{stats:?}");
-        assert_eq!((stats.stale_completions, stats.overflows, stats.events_ignored), (0, 0, 0));
+        assert_eq!(
+            (
+                stats.stale_completions,
+                stats.overflows,
+                stats.events_ignored
+            ),
+            (0, 0, 0)
+        );
         assert_eq!(stats.buffers_lent, 0);
         Ok(())
     });

@@ -87,7 +87,7 @@ impl Side {
     }
 
     /// Ends the wait if its deadline has passed.
-    pub(crate) fn expire(&mut self, now: Tick, wakers: &mut Vec<Waker>) -> bool {
+    pub(crate) fn expire(&mut self, now: Tick, wakers: &mut VecDeque<Waker>) -> bool {
         if self.deadline.is_none_or(|deadline| deadline > now) {
             return false;
         }
@@ -97,18 +97,18 @@ impl Side {
         true
     }
 
-    pub(crate) fn wake(&mut self, wakers: &mut Vec<Waker>) {
+    pub(crate) fn wake(&mut self, wakers: &mut VecDeque<Waker>) {
         wakers.extend(self.waker.take());
     }
 
     /// What was waited for has come.
-    pub(crate) fn done(&mut self, stale: &mut Vec<Waker>) {
+    pub(crate) fn done(&mut self, stale: &mut VecDeque<Waker>) {
         stale.extend(self.waker.take());
         self.begin();
     }
 
     /// Makes the calling task the one that waits.
-    pub(crate) fn wait(&mut self, cx: &Context<'_>, stale: &mut Vec<Waker>) {
+    pub(crate) fn wait(&mut self, cx: &Context<'_>, stale: &mut VecDeque<Waker>) {
         keep_waker(&mut self.waker, cx, stale);
     }
 }
@@ -159,7 +159,7 @@ impl ConnCell {
 }
 
 /// Keeps the waker of `cx` in `place`; the one that was there is dropped later.
-pub(crate) fn keep_waker(place: &mut Option<Waker>, cx: &Context<'_>, stale: &mut Vec<Waker>) {
+pub(crate) fn keep_waker(place: &mut Option<Waker>, cx: &Context<'_>, stale: &mut VecDeque<Waker>) {
     if !place
         .as_ref()
         .is_some_and(|waker| waker.will_wake(cx.waker()))

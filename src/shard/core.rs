@@ -116,7 +116,7 @@ impl Core {
         self.pump();
         self.publish();
         if self.draining && self.policy.is_drained() {
-            self.deferred.wakers.append(&mut self.drained);
+            self.deferred.wakers.extend(self.drained.drain(..));
         }
         self.asleep_until = self.next_due();
         self.asleep_until
@@ -446,7 +446,7 @@ impl Core {
         }
         // Only now: a permit may not be free while its socket exists.
         self.links.leave();
-        self.deferred.wakers.append(&mut self.drained);
+        self.deferred.wakers.extend(self.drained.drain(..));
         for cell in self.cells.take_all() {
             self.deferred.calls.push_back(Call::Ended {
                 protocol: None,

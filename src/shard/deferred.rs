@@ -54,9 +54,9 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// What is to be called once nothing is borrowed.
 #[derive(Default)]
 pub(crate) struct Deferred {
-    pub(crate) wakers: Vec<Waker>,
+    pub(crate) wakers: VecDeque<Waker>,
     /// Wakers to drop: the drop of one is the user's code as well.
-    pub(crate) stale: Vec<Waker>,
+    pub(crate) stale: VecDeque<Waker>,
     pub(crate) calls: VecDeque<Call>,
 }
 

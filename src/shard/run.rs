@@ -21,21 +21,23 @@ impl Shard {
             return;
         }
         loop {
-            let (wakers, stale, call) = {
+            let (waker, stale, call) = {
                 let mut core = self.core.borrow_mut();
                 let deferred = &mut core.deferred;
-                let call = deferred.calls.pop_front();
+                // One at a time, so that the queues keep their memory: a wake allocates nothing.
+                let (waker, stale) = (deferred.wakers.pop_front(), deferred.stale.pop_front());
+                let idle = waker.is_none() && stale.is_none();
                 (
-                    std::mem::take(&mut deferred.wakers),
-                    std::mem::take(&mut deferred.stale),
-                    call,
+                    waker,
+                    stale,
+                    idle.then(|| deferred.calls.pop_front()).flatten(),
                 )
             };
-            if wakers.is_empty() && stale.is_empty() && call.is_none() {
+            if waker.is_none() && stale.is_none() && call.is_none() {
                 break;
             }
             self.count_panic(contain(move || drop(stale)).is_none());
-            for waker in wakers {
+            if let Some(waker) = waker {
                 self.count_panic(contain(|| waker.wake()).is_none());
             }
             if let Some(call) = call {

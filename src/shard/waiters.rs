@@ -1,7 +1,7 @@
 //! A get that waits is a task; the policy only knows its key. Between the policy's grant and the
 //! task's next poll the grant rests here, so that it is neither lost nor given twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -47,7 +47,7 @@ impl Waiters {
         &mut self,
         waiter: WaiterKey,
         outcome: Outcome,
-        wakers: &mut Vec<Waker>,
+        wakers: &mut VecDeque<Waker>,
     ) -> Option<Outcome> {
         let Some(entry) = self.waiters.get_mut(&waiter) else {
             return Some(outcome);
@@ -61,7 +61,7 @@ impl Waiters {
         &mut self,
         waiter: WaiterKey,
         cx: &Context<'_>,
-        stale: &mut Vec<Waker>,
+        stale: &mut VecDeque<Waker>,
     ) -> Poll<Outcome> {
         let Some(entry) = self.waiters.get_mut(&waiter) else {
             let text = "this get has already ended";
@@ -84,14 +84,14 @@ impl Waiters {
     pub(crate) fn remove(
         &mut self,
         waiter: WaiterKey,
-        stale: &mut Vec<Waker>,
+        stale: &mut VecDeque<Waker>,
     ) -> Option<Option<Outcome>> {
         let waiter = self.waiters.remove(&waiter)?;
         stale.extend(waiter.waker);
         Some(waiter.outcome)
     }
 
-    pub(crate) fn fail_all(&mut self, error: &Error, wakers: &mut Vec<Waker>) {
+    pub(crate) fn fail_all(&mut self, error: &Error, wakers: &mut VecDeque<Waker>) {
         for waiter in self.waiters.values_mut() {
             waiter.outcome.get_or_insert_with(|| Err(error.clone()));
             wakers.extend(waiter.waker.take());

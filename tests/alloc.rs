@@ -1,0 +1,97 @@
+//! A hit allocates nothing, and neither does a release: counted by the allocator itself.
+#![allow(unsafe_code)] // an allocator is
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use ringpool::{Config, Pool};
+use support::{Server, on_one_shard};
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that ends may have no counter any more.
+    let _ended = COUNT.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; the counter is a plain cell of the
+// calling thread and allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's duty is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's duty is passed on.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's duty is passed on.
+        unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn the_allocator_counts() {
+    let before = COUNT.get();
+    drop(std::hint::black_box(Box::new(7)));
+    assert_eq!(COUNT.get() - before, 1);
+}
+
+#[test]
+fn a_hit_and_a_release_allocate_nothing() {
+    let server = Server::echo();
+    let name = server.name();
+    let allocated = on_one_shard(Config::default(), async move || {
+        let endpoint = Pool::local()?.endpoint(&*name)?;
+        for _ in 0..1000 {
+            endpoint.get().await?.release();
+        }
+        let before = COUNT.get();
+        for _ in 0..100_000 {
+            endpoint.get().await?.release();
+        }
+        Ok(COUNT.get() - before)
+    });
+    // What the runtime does when the task yields, once in 128, is not ours; it allocates nothing
+    // either.
+    assert_eq!(allocated, 0);
+}
+
+#[test]
+fn a_round_trip_on_a_pooled_connection_allocates_nothing_after_warm_up() {
+    let server = Server::echo();
+    let name = server.name();
+    let allocated = on_one_shard(Config::default(), async move || {
+        let endpoint = Pool::local()?.endpoint(&*name)?;
+        let mut echo = [0; 64];
+        let mut before = 0;
+        for round in 0..3000 {
+            if round == 1000 {
+                before = COUNT.get();
+            }
+            let conn = endpoint.get().await?;
+            conn.write_all(&[7; 64]).await?;
+            conn.read_exact(&mut echo).await?;
+            conn.release();
+        }
+        Ok(COUNT.get() - before)
+    });
+    assert!(
+        allocated <= 20,
+        "{allocated} allocations in 2000 round trips"
+    );
+}
