@@ -90,6 +90,15 @@ start_server() {
     die "$server did not start"
 }
 
+# Sends a text with escapes to a port of 127.0.0.1 and prints what comes until the end.
+ask() {
+    local connection
+    exec {connection}<>"/dev/tcp/127.0.0.1/$1"
+    printf '%b' "$2" >&"$connection"
+    timeout 10 cat <&"$connection"
+    exec {connection}>&-
+}
+
 redis() {
     exec redis-server --port "$1" --bind 127.0.0.1 --save '' --appendonly no --dir "$scratch"
 }
@@ -112,6 +121,7 @@ http {
     server {
         listen 127.0.0.1:$1;
         location / { return 200 "pong\n"; }
+        location = /status { stub_status; }
     }
 }
 CONF

@@ -66,13 +66,23 @@ step_stress() {
     jq -r '.[] | "\(.preset): \(.messages) messages, \(.errors) errors"' "$scratch/stress.json"
 }
 
+# The servers' own counts are asked too: a load that sent nothing would not fail by itself.
 step_load() {
-    local port
+    local port calls accepts requests
     start_server redis
     run "$(ringpool)" load "127.0.0.1:$port" --seconds 3 --send 'PING\r\n' --until '+PONG\r\n'
+    calls=$(ask "$port" 'INFO commandstats\r\nQUIT\r\n' |
+        sed -n 's/^cmdstat_ping:calls=\([0-9]*\).*/\1/p')
+    ((${calls:-0} > 0)) || die "redis saw no PING"
+    printf 'redis answered %d PING\n' "$calls"
+
     start_server web
     run "$(ringpool)" load "127.0.0.1:$port" --seconds 3 \
         --send 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n' --until 'pong\n'
+    read -r accepts _ requests < <(ask "$port" 'GET /status HTTP/1.0\r\n\r\n' |
+        sed -n '/^server accepts/{n;p}' | tr -d '\r')
+    ((${requests:-0} > 10 * ${accepts:-0})) || die "nginx: $requests requests, $accepts connections"
+    printf 'nginx answered %d requests on %d connections\n' "$requests" "$accepts"
 }
 
 # The pool's connections live on the ring: no system call opens, reads or writes one.

@@ -169,8 +169,9 @@ impl Pool {
         let at = usize::from(tail & (self.count - 1));
         // SAFETY: `at < count`, so the entry lies inside of the mapping.
         let mut entry = unsafe { base.add(at) };
-        // SAFETY: the kernel reads an entry only after the tail has passed it, which happens below
-        // (D34); entry 0 shares its last two bytes with the tail, and the setters leave those alone.
+        // SAFETY: the mapping lives as long as the pool. The kernel never writes to it, and reads an
+        // entry only after the tail has passed it, which happens below (D34); entry 0 shares its
+        // last two bytes with the tail, and the setters leave those alone.
         let entry = unsafe { entry.as_mut() };
         entry.set_addr(buffer.as_ptr() as u64);
         entry.set_len(self.size);

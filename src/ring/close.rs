@@ -8,6 +8,9 @@
 
 #![allow(unsafe_code)]
 
+use std::collections::VecDeque;
+use std::mem;
+
 use io_uring::squeue::Flags;
 
 use crate::error::{Error, ErrorKind};
@@ -48,8 +51,11 @@ impl Ring {
     pub(super) fn start_close(&mut self, key: Key) {
         let conn = self.at(key);
         conn.phase = Phase::Closing;
-        conn.recv = Recv::Off;
         conn.drop_pieces();
+        if mem::replace(&mut conn.recv, Recv::Off) == Recv::Starved {
+            let others = |queue: &mut VecDeque<Key>| queue.retain(|waiting| *waiting != key);
+            self.starved.iter_mut().for_each(others);
+        }
         self.ops.abandon(key);
         let socket = Token::new(Kind::Socket, key).encode();
         for user_data in self.queue.forget(key.index()) {

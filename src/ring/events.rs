@@ -33,6 +33,8 @@ pub(crate) struct RingConfig {
 impl RingConfig {
     /// The longest chain, a connect with every option, must fit (D20).
     pub(crate) const MIN_ENTRIES: u32 = 8;
+    /// What the kernel allows.
+    pub(crate) const MAX_ENTRIES: u32 = 32_768;
     /// Questions to name servers that one core may have open.
     pub(crate) const DATAGRAMS: u32 = 32;
 }

@@ -9,7 +9,7 @@
 
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -26,7 +26,7 @@ pub(super) fn guard_freed_memory(on: bool) {
     GUARD.set(on);
 }
 
-/// Zeroed memory with a stable address.
+/// Memory with a stable address, not initialised.
 #[derive(Debug)]
 struct Block {
     start: NonNull<u8>,
@@ -47,7 +47,7 @@ impl Block {
         };
         debug_assert!(layout.size() > 0);
         // SAFETY: the layout has a size above zero: callers allocate non-empty types or buffers.
-        let start = unsafe { alloc_zeroed(layout) };
+        let start = unsafe { alloc(layout) };
         let Some(start) = NonNull::new(start) else {
             handle_alloc_error(layout)
         };
@@ -140,11 +140,11 @@ impl OpBytes {
     /// Appends as much of `bytes` as fits and says how much that was.
     pub(super) fn extend(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.capacity - self.len);
-        // SAFETY: `len` is at most the block's capacity.
-        let rest = unsafe { self.block.start.add(self.len) };
+        // SAFETY: `len` is within the block.
+        let end = unsafe { self.block.start.add(self.len) };
         // SAFETY: the rest of the block from `len` on is ours alone (callers append only to bytes
         // that no operation points at), it does not overlap `bytes`, and it holds `count`.
-        unsafe { rest.copy_from_nonoverlapping(NonNull::from(bytes).cast(), count) };
+        unsafe { end.copy_from_nonoverlapping(NonNull::from(bytes).cast(), count) };
         self.len += count;
         count
     }
@@ -154,8 +154,7 @@ impl Deref for OpBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the first `len` bytes were written by `extend` (the rest is zero), and the kernel
-        // only reads them.
+        // SAFETY: the first `len` bytes were written by `extend`, and the kernel only reads them.
         unsafe { slice::from_raw_parts(self.block.start.as_ptr(), self.len) }
     }
 }

@@ -79,6 +79,8 @@ struct Tweaks {
     plain_sockets: bool,
     /// Places in the completion queue.
     completions: Option<u32>,
+    /// Slots in the kernel's table, fewer than we use.
+    table: Option<u32>,
 }
 
 /// One core's connection to the kernel.
@@ -122,14 +124,14 @@ impl Ring {
         let slots = config.max_connections.saturating_add(config.max_datagrams);
         let entries = config
             .entries
-            .max(RingConfig::MIN_ENTRIES)
+            .clamp(RingConfig::MIN_ENTRIES, RingConfig::MAX_ENTRIES)
             .next_power_of_two();
         let completions = tweaks.completions.unwrap_or_else(|| {
             let expected = slots.saturating_mul(COMPLETIONS_PER_SLOT);
             entries.saturating_mul(4).max(expected)
         });
         let mut ring = probe::build(entries, completions)?;
-        probe::register_slots(&ring, slots)?;
+        probe::register_slots(&ring, tweaks.table.unwrap_or(slots))?;
         let plain_sockets = tweaks.plain_sockets || !probe::sets_options(&mut ring);
         let signal = Rc::new(Signal::default());
         let (count, size) = (config.recv_buffers, config.recv_buffer_size);

@@ -68,6 +68,8 @@ pub(super) struct Queue {
     work: VecDeque<Batch>,
     backlog: usize,
     dead: Option<i32>,
+    /// The kernel keeps completions aside and could not be asked for them yet.
+    overflowed: bool,
     fault: Option<Fault>,
     mark: ForkMark,
     thread: ThreadId,
@@ -85,6 +87,7 @@ impl Queue {
             work: VecDeque::new(),
             backlog: 0,
             dead: None,
+            overflowed: false,
             fault: None,
             mark: ForkMark::new(),
             thread: thread::current().id(),
@@ -119,7 +122,7 @@ impl Queue {
     /// Whether completions can be read: two loads.
     #[inline]
     pub(super) fn has_completions(&self) -> bool {
-        !self.mark.forked() && !self.completions.is_empty()
+        !self.mark.forked() && (!self.completions.is_empty() || self.overflowed)
     }
 
     /// How many entries wait for the next submission.
@@ -301,18 +304,14 @@ impl Queue {
             flags: cqe.flags(),
         }));
         self.stats.cqes += out.len() as u64;
+        self.overflowed = false;
         if self.ring.submission().cq_overflow() && self.dead.is_none() {
             self.stats.overflows += 1;
-            if let Err(errno) = self.enter_for_overflow() {
-                self.refused(errno);
+            match self.enter(0, 0, None) {
+                Ok(_) => {}
+                Err(libc::EINTR | libc::ETIME) => self.overflowed = true,
+                Err(errno) => self.overflowed = self.refused(errno) == Flush::Later,
             }
-        }
-    }
-
-    fn enter_for_overflow(&mut self) -> Result<(), i32> {
-        match self.enter(0, 0, None) {
-            Ok(_) | Err(libc::EINTR | libc::ETIME) => Ok(()),
-            Err(errno) => Err(errno),
         }
     }
 }

@@ -155,10 +155,12 @@ impl Ring {
         if conn.recv != Recv::Armed || conn.unread < limit {
             return;
         }
-        conn.recv = Recv::Cancelling;
         let entry = opcode::cancel(Token::new(Kind::Recv, key).encode());
+        // If the last cancel has not reported yet, the next bytes bring the next try.
         // SAFETY: the entry points at no memory.
-        unsafe { self.issue(Kind::CancelRecv, key, entry, Class::Control) };
+        if unsafe { self.issue(Kind::CancelRecv, key, entry, Class::Control) } {
+            self.at(key).recv = Recv::Cancelling;
+        }
     }
 
     /// The cancel of a receive reported. If it met the receive between two states, that is still

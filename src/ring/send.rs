@@ -244,7 +244,7 @@ impl Ring {
         }
         let len = self.ops.payload(key).map_or(0, Payload::len);
         let queue = &mut self.at(key).send;
-        let count = (res as usize).min(len - queue.sent);
+        let count = (res as usize).min(len.saturating_sub(queue.sent));
         queue.sent += count;
         queue.unsent -= count;
         if queue.sent < len {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::source::root;
+use super::source::{File, is_word, root};
 
 /// Links of the form `](path)` that lead to no file.
 pub(super) fn broken_links(document: &Path, text: &str) -> Vec<String> {
@@ -59,4 +59,22 @@ pub(super) fn dependencies(manifest: &str) -> Vec<String> {
         }
     }
     names
+}
+
+/// Tests that `text` names on its lines `Tested: ..` and that no file has.
+pub(super) fn missing_tests(text: &str, files: &[File]) -> Vec<String> {
+    let named = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("Tested: "))
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .filter(|name| name.chars().all(is_word) && name.contains('_'));
+    let exists = |name: &str| {
+        let start = format!("fn {name}(");
+        let mut lines = files.iter().flat_map(|file| &file.lines);
+        lines.any(|line| line.test && line.code.contains(&start))
+    };
+    named
+        .filter(|name| !exists(name))
+        .map(|name| format!("docs/safety.md names the test {name}, which does not exist"))
+        .collect()
 }

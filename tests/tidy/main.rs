@@ -10,7 +10,7 @@ mod source;
 
 use std::path::{Path, PathBuf};
 
-use documents::{broken_links, dependencies, missing_names, source_entries};
+use documents::{broken_links, dependencies, missing_names, missing_tests, source_entries};
 use rules::*;
 use source::{File, Problems, files_under, read, tree};
 
@@ -275,6 +275,7 @@ fn documents_tell_the_truth_about_files() {
     let list = read(Path::new("docs/dependencies.md"));
     let crates = dependencies(&read(Path::new("Cargo.toml")));
     problems.extend(missing_names("docs/dependencies.md", &list, &crates));
+    problems.extend(missing_tests(&read(Path::new("docs/safety.md")), &tree()));
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
@@ -289,6 +290,11 @@ fn each_check_of_documents_can_fail_and_can_pass() {
     assert_eq!(broken_links(page, good), Vec::<String>::new());
     let names = ["slab".to_owned(), "libc".to_owned()];
     assert_eq!(missing_names("x", "`slab` and libc", &names).len(), 1);
+    let test = [File::new("tests/a.rs", "#[test]\nfn it_holds() {}")];
+    assert_eq!(
+        missing_tests("Tested: `it_holds`, `it_fails`.\nSee `not_this`.", &test).len(),
+        1
+    );
     let manifest = "[package]\nname = \"x\"\n[dependencies]\na-b = \"1\"\n\n[features]\nf = []\n\
                     [target.'cfg(x)'.dependencies]\n# c\nd = { version = \"1\" }\n";
     assert_eq!(dependencies(manifest), ["a-b", "d"]);

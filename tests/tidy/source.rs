@@ -23,7 +23,7 @@ pub(super) type Problems = Vec<(usize, String)>;
 impl File {
     pub(super) fn new(path: &str, text: &str) -> Self {
         let mut lines = take_apart(text);
-        let all_test = path.ends_with("tests.rs") || path.contains("/tests/");
+        let all_test = path.ends_with("tests.rs") || format!("/{path}").contains("/tests/");
         mark_tests(&mut lines, all_test);
         Self {
             path: path.to_owned(),

@@ -11,7 +11,11 @@ use crate::stress::preset::Preset;
 
 /// ringpool: a connection pool per core over io_uring.
 #[derive(Debug, Parser)]
-#[command(name = "ringpool", version, after_help = "Exit status: 0 if all went well, 1 if anything failed, 2 for bad arguments.")]
+#[command(
+    name = "ringpool",
+    version,
+    after_help = "Exit status: 0 if all went well, 1 if anything failed, 2 for bad arguments."
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -56,7 +60,11 @@ impl StressArgs {
     /// The presets to run: those named, in the order named, or all that run by default.
     pub(crate) fn chosen(&self) -> Vec<Preset> {
         if self.presets.is_empty() {
-            return Preset::ALL.iter().filter(|preset| preset.by_default).copied().collect();
+            return Preset::ALL
+                .iter()
+                .filter(|preset| preset.by_default)
+                .copied()
+                .collect();
         }
         self.presets.clone()
     }
@@ -69,7 +77,7 @@ impl StressArgs {
 ///
 /// --until is any text at the very end of the answer, body included: bytes after it would be
 /// unread when the connection goes back, and the pool closes such a connection.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(verbatim_doc_comment, after_help = LOAD_EXAMPLES)]
 pub(crate) struct LoadArgs {
     /// The server: a name or an address, and a port
@@ -145,13 +153,23 @@ mod tests {
 
     #[test]
     fn presets_are_those_named_or_all_but_the_extended_one() {
-        let Command::Stress(args) = parse(&["stress"]).unwrap().command else { panic!("stress") };
+        let Command::Stress(args) = parse(&["stress"]).unwrap().command else {
+            panic!("stress")
+        };
         let names: Vec<_> = args.chosen().iter().map(|preset| preset.name).collect();
         assert_eq!(names.len(), 7);
         assert!(!names.contains(&"extended_stress"));
 
-        let named = ["stress", "--preset", "four_addresses", "--preset", "extended_stress"];
-        let Command::Stress(args) = parse(&named).unwrap().command else { panic!("stress") };
+        let named = [
+            "stress",
+            "--preset",
+            "four_addresses",
+            "--preset",
+            "extended_stress",
+        ];
+        let Command::Stress(args) = parse(&named).unwrap().command else {
+            panic!("stress")
+        };
         let names: Vec<_> = args.chosen().iter().map(|preset| preset.name).collect();
         assert_eq!(names, ["four_addresses", "extended_stress"]);
     }
@@ -168,13 +186,25 @@ mod tests {
         assert!(usage_error(&bad).contains("--until"));
         let bad = ["load", "localhost:0", "--send", "a", "--until", "b"];
         assert!(usage_error(&bad).contains("HOST:PORT"));
-        let bad = ["load", "localhost:1", "--send", "a", "--until", "b", "--connections", "0"];
+        let bad = [
+            "load",
+            "localhost:1",
+            "--send",
+            "a",
+            "--until",
+            "b",
+            "--connections",
+            "0",
+        ];
         assert!(usage_error(&bad).contains("--connections"));
     }
 
     #[test]
     fn help_is_not_an_error() {
-        assert_eq!(parse(&["--help"]).unwrap_err().kind(), ErrorKind::DisplayHelp);
+        assert_eq!(
+            parse(&["--help"]).unwrap_err().kind(),
+            ErrorKind::DisplayHelp
+        );
         assert_eq!(parse(&["load", "--help"]).unwrap_err().exit_code(), 0);
     }
 }

@@ -1,11 +1,36 @@
-//! The command line of ringpool: a stress test with everything embedded, and a load generator.
+//! The command line of ringpool: a stress test with everything embedded, and a load generator for a
+//! server of the user's.
+//!
+//! Promise: the exit status is 0 only if all went well; 1 says that something failed, with the
+//! reason on the error stream; 2 says that the arguments are bad.
 
+mod args;
 mod escape;
 mod limits;
+mod load;
 mod measure;
 mod output;
 mod progress;
 mod report;
 mod stress;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+
+fn main() -> ExitCode {
+    let passed = match Args::parse().command {
+        Command::Stress(args) => stress::run(&args),
+        Command::Load(args) => load::run(&args),
+    };
+    match passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("ringpool: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -39,10 +39,6 @@ impl Output {
             .map_err(|error| failed("writing", self.argument, &self.path, error))
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn replace(&mut self, content: &str) -> io::Result<()> {
         // A pipe or a device has no length to set.
         if self.file.metadata()?.is_file() {
@@ -51,6 +47,13 @@ impl Output {
         self.file.write_all(content.as_bytes())?;
         self.file.flush()
     }
+}
+
+/// Writes results to the output.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    let written = writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush());
+    written.map_err(|error| Error::from_source(ErrorKind::Io, error).context("writing the results"))
 }
 
 fn failed(doing: &str, argument: &str, path: &Path, error: io::Error) -> Error {

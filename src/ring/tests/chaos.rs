@@ -74,6 +74,7 @@ fn two_thousand_random_ends_leave_nothing() {
         let tweaks = Tweaks {
             plain_sockets,
             completions: Some(64),
+            ..Tweaks::default()
         };
         let config = RingConfig {
             entries: 16,
@@ -87,8 +88,7 @@ fn run(seed: u64, ring: Ring) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ seed);
     let (listener, address) = listener();
     listener.set_nonblocking(true).unwrap();
-    let (dead, refused) = super::listener();
-    drop(dead);
+    let (_deaf, refused) = deaf();
     let mut world = World {
         ring,
         states: vec![(Model::Free, 0); 16],

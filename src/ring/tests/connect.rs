@@ -60,8 +60,7 @@ fn sixty_four_connects_cost_few_enters() {
 #[test]
 fn refused() {
     for mut ring in [ring(config()), plain()] {
-        let (listener, address) = listener();
-        drop(listener);
+        let (_deaf, address) = deaf();
         ring.connect(key(0), address, &options(), CONNECT);
         let error = failed(&mut ring, key(0));
         assert_eq!(error.kind(), ErrorKind::Connect);
@@ -73,13 +72,7 @@ fn refused() {
 #[test]
 fn a_full_backlog_times_out() {
     for mut ring in [ring(config()), plain()] {
-        let (listener, address) = listener();
-        // SAFETY: a system call on a descriptor that is open.
-        #[allow(unsafe_code)]
-        let listening = unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(&listener), 0) };
-        assert_eq!(listening, 0);
-        // One connection fills a backlog of 0; what comes then waits for room.
-        let _first = TcpStream::connect(address).unwrap();
+        let (_full, address) = full_listener();
         ring.connect(key(1), address, &options(), Duration::from_millis(50));
         let error = failed(&mut ring, key(1));
         assert_eq!(error.kind(), ErrorKind::ConnectTimeout);
@@ -163,13 +156,33 @@ fn closing_while_connecting_ends_in_closed_only() {
 #[test]
 fn closing_after_an_unseen_failure_ends_in_closed_only() {
     let mut ring = ring(config());
-    let (listener, address) = listener();
-    drop(listener);
+    let (_deaf, address) = deaf();
     ring.connect(key(0), address, &options(), CONNECT);
     while ring.events.is_empty() {
         ring.settle();
     }
     ring.close(key(0));
     assert!(matches!(ring.next(), Event::Closed { .. }));
+    ring.assert_clean();
+}
+
+#[test]
+fn a_slot_that_the_kernel_does_not_have_fails_the_connect() {
+    let tweaks = Tweaks {
+        table: Some(2),
+        ..Tweaks::default()
+    };
+    let mut ring = Ring::with(config(), &tweaks).unwrap();
+    let (_listener, address) = listener();
+    ring.connect(key(2), address, &options(), CONNECT);
+    assert_eq!(failed(&mut ring, key(2)).kind(), ErrorKind::Connect);
+    ring.assert_clean();
+    let plain = Tweaks {
+        plain_sockets: true,
+        ..tweaks
+    };
+    let mut ring = Ring::with(config(), &plain).unwrap();
+    ring.connect(key(2), address, &options(), CONNECT);
+    assert_eq!(failed(&mut ring, key(2)).kind(), ErrorKind::Connect);
     ring.assert_clean();
 }

@@ -136,3 +136,75 @@ fn a_tiny_ring_serves_many_connections() {
     });
     ring.assert_clean();
 }
+
+#[test]
+fn a_connect_that_was_not_pushed_yet_is_taken_back() {
+    let mut ring = ring(RingConfig {
+        entries: 8,
+        ..config()
+    });
+    let (_listener, address) = listener();
+    ring.set_fault(Some(Box::new(|| Some(libc::EAGAIN))));
+    // The first chain fills the queue; the second waits behind it.
+    ring.connect(key(0), address, &options(), CONNECT);
+    ring.connect(key(1), address, &options(), CONNECT);
+    ring.close(key(1));
+    assert!(matches!(ring.poll_event(), Some(Event::Closed { key: at }) if at == key(1)));
+    ring.connect(Key::new(1, 1), address, &options(), CONNECT);
+    ring.close(key(0));
+    ring.set_fault(None);
+    assert!(matches!(ring.next(), Event::Closed { key: at } if at == key(0)));
+    assert!(matches!(ring.next(), Event::Connected { key } if key == Key::new(1, 1)));
+    ring.close_wait(Key::new(1, 1));
+    ring.assert_clean();
+}
+
+#[test]
+fn a_hundred_limits_at_once_all_end() {
+    let mut ring = ring(RingConfig {
+        entries: 8,
+        max_connections: 100,
+        ..config()
+    });
+    let (listener, address) = full_listener();
+    for index in 0..100 {
+        let limit = Duration::from_millis(50);
+        ring.connect(key(index), address, &options(), limit);
+    }
+    let mut ended = 0;
+    ring.until(|_, event| {
+        if let Some(Event::ConnectFailed { error, .. }) = event {
+            assert_eq!(error.kind(), crate::error::ErrorKind::ConnectTimeout);
+            ended += 1;
+        }
+        ended == 100
+    });
+    ring.assert_clean();
+    drop(listener);
+}
+
+#[test]
+fn a_hundred_closes_of_unfinished_connects_all_end() {
+    let mut ring = ring(RingConfig {
+        entries: 8,
+        max_connections: 100,
+        ..config()
+    });
+    let (listener, address) = full_listener();
+    for index in 0..100 {
+        ring.connect(key(index), address, &options(), CONNECT);
+        if index % 2 == 0 {
+            ring.submit().unwrap();
+        }
+    }
+    for index in 0..100 {
+        ring.close(key(index));
+    }
+    let mut ended = 0;
+    ring.until(|_, event| {
+        ended += usize::from(matches!(event, Some(Event::Closed { .. })));
+        ended == 100
+    });
+    ring.assert_clean();
+    drop(listener);
+}

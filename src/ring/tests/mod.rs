@@ -12,6 +12,7 @@ mod recv;
 mod send;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::ring::queue::Flush;
@@ -54,6 +55,25 @@ pub(super) fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
+}
+
+/// An address that nobody listens on, and that nobody else gets while the socket lives.
+pub(super) fn deaf() -> (OwnedFd, SocketAddr) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
+    bind(&socket, &any).unwrap();
+    let address = getsockname(&socket).unwrap().try_into().unwrap();
+    (socket, address)
+}
+
+/// A listener whose backlog is full: connects to it wait.
+pub(super) fn full_listener() -> ((OwnedFd, TcpStream), SocketAddr) {
+    let (socket, address) = deaf();
+    rustix::net::listen(&socket, 0).unwrap();
+    // One connection fills a backlog of 0.
+    let first = TcpStream::connect(address).unwrap();
+    ((socket, first), address)
 }
 
 impl Ring {

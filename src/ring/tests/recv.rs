@@ -231,7 +231,7 @@ fn datagrams_go_and_come() {
 #[test]
 fn a_datagram_nobody_takes_fails_and_slots_are_bounded() {
     let mut ring = ring(config());
-    let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = std::net::UdpSocket::bind("127.0.0.9:0").unwrap();
     let address = server.local_addr().unwrap();
     let keys: Vec<_> = (0..4)
         .map(|_| ring.datagram(address, vec![1]).unwrap())
