@@ -49,6 +49,12 @@ pub(crate) enum Event {
         endpoint: EndpointKey,
         since: Option<Tick>,
     },
+    /// What the demand last told has become: its oldest waiter was served and another is the oldest
+    /// now, or nobody waits any more. Nothing is closed on this alone.
+    DemandRenewed {
+        endpoint: EndpointKey,
+        since: Option<Tick>,
+    },
     /// The stage Dialing ended well.
     Connected { conn: ConnKey },
     /// The stage Dialing failed; nothing remains of the socket.

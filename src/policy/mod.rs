@@ -217,6 +217,7 @@ impl PoolPolicy {
             Event::PermitGranted { endpoint, held } => self.permit_granted(now, endpoint, &held),
             Event::PermitQueued { endpoint } => self.permit_queued(now, endpoint),
             Event::Demand { endpoint, since } => self.demanded(now, endpoint, since),
+            Event::DemandRenewed { endpoint, since } => self.demand_renewed(endpoint, since),
             Event::Connected { conn } => self.connected(now, conn),
             Event::ConnectFailed { conn, error } => self.connect_failed(now, conn, error),
             Event::Initialised { conn, capacity } => self.initialised(now, conn, capacity),
@@ -293,6 +294,12 @@ impl PoolPolicy {
     /// Whose the connection is.
     pub(crate) fn endpoint_of(&self, conn: ConnKey) -> Option<EndpointKey> {
         Some(self.conns.get(conn.0)?.endpoint)
+    }
+
+    /// Since when the oldest waiter of the endpoint waits.
+    pub(crate) fn oldest_wait(&self, endpoint: EndpointKey) -> Option<Tick> {
+        let oldest = self.endpoints.get(endpoint.0)?.waiting.first()?;
+        Some(self.waiters.get(oldest)?.since)
     }
 
     /// Whether actions wait to be polled.

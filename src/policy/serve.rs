@@ -269,6 +269,18 @@ impl PoolPolicy {
     }
 
     /// Another core waits, or waits no more.
+    pub(super) fn demand_renewed(
+        &mut self,
+        endpoint: EndpointKey,
+        since: Option<Tick>,
+    ) -> Option<()> {
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
+        if bucket.demand.is_some() {
+            bucket.demand = since;
+        }
+        Some(())
+    }
+
     pub(super) fn demanded(
         &mut self,
         now: Tick,

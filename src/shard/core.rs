@@ -104,6 +104,7 @@ impl Core {
         self.stale = true;
         self.backend.reap();
         self.hear_notices();
+        self.renew_requests();
         self.lookups_due();
         self.timers_due();
         if self
@@ -156,7 +157,8 @@ impl Core {
             | Event::ResolveFailed { endpoint, .. }
             | Event::PermitGranted { endpoint, .. }
             | Event::PermitQueued { endpoint }
-            | Event::Demand { endpoint, .. } => Some(endpoint),
+            | Event::Demand { endpoint, .. }
+            | Event::DemandRenewed { endpoint, .. } => Some(endpoint),
             Event::Connected { conn }
             | Event::ConnectFailed { conn, .. }
             | Event::Initialised { conn, .. }
@@ -269,7 +271,9 @@ impl Core {
             return;
         };
         cell.holders = cell.holders.saturating_sub(1);
-        self.endpoints.touch(cell.endpoint);
+        let endpoint = cell.endpoint;
+        self.endpoints.touch(endpoint);
+        self.renew_demand(endpoint);
         self.tap.record(self.now, || What::Put { conn, how });
         self.policy.put(self.now, conn, how);
         self.pump();

@@ -116,6 +116,8 @@ pub(crate) struct Entry {
     name: PoolKey,
     /// The demand last told to the policy.
     demand: Option<Tick>,
+    /// This core's request for a permit is queued.
+    queued: bool,
     /// Its counts changed since they were last published.
     dirty: bool,
 }
@@ -149,6 +151,8 @@ pub(crate) struct Endpoints {
     by_name: HashMap<PoolKey, EndpointKey>,
     by_id: HashMap<EndpointId, EndpointKey>,
     dirty: Vec<EndpointKey>,
+    /// Those whose request for a permit is, or was lately, queued.
+    queued: Vec<EndpointKey>,
 }
 
 impl Endpoints {
@@ -305,6 +309,7 @@ impl Core {
             addresses: Rc::new([]),
             name: name.clone(),
             demand: None,
+            queued: false,
             dirty: false,
         });
         Ok(key)
@@ -313,7 +318,7 @@ impl Core {
     // -- permits and demand --------------------------------------------------------------------
 
     pub(crate) fn acquire_permit(&mut self, endpoint: EndpointKey) {
-        let Some(entry) = self.endpoints.get(endpoint) else {
+        let Some(entry) = self.endpoints.get_mut(endpoint) else {
             return;
         };
         let event = match entry.shared.acquire(self.links.shard, self.now) {
@@ -321,14 +326,20 @@ impl Core {
                 endpoint,
                 held: held(entry),
             },
-            Acquire::Queued => Event::PermitQueued { endpoint },
+            Acquire::Queued => {
+                if !std::mem::replace(&mut entry.queued, true) {
+                    self.endpoints.queued.push(endpoint);
+                }
+                Event::PermitQueued { endpoint }
+            }
         };
         self.tell(event);
     }
 
     pub(crate) fn withdraw_permit(&mut self, endpoint: EndpointKey) {
-        if let Some(entry) = self.endpoints.get(endpoint) {
+        if let Some(entry) = self.endpoints.get_mut(endpoint) {
             entry.shared.withdraw(self.links.shard);
+            entry.queued = false;
         }
     }
 
@@ -368,11 +379,42 @@ impl Core {
         let changed = entry.demand != since;
         entry.demand = since;
         if granted {
+            entry.queued = false;
             let held = held(entry);
             self.tell(Event::PermitGranted { endpoint, held });
         }
         if changed {
             self.tell(Event::Demand { endpoint, since });
+        }
+    }
+
+    /// Tells the other cores since when the oldest waiter here waits, where this core asked for a
+    /// permit: a core that serves its waiters well does not look as if it starved.
+    pub(crate) fn renew_requests(&mut self) {
+        let mut queued = std::mem::take(&mut self.endpoints.queued);
+        queued.retain(|endpoint| {
+            let entry = self.endpoints.get(*endpoint).filter(|entry| entry.queued);
+            if let (Some(entry), Some(since)) = (entry, self.policy.oldest_wait(*endpoint)) {
+                entry.shared.renew(self.links.shard, since);
+            }
+            entry.is_some()
+        });
+        self.endpoints.queued = queued;
+    }
+
+    /// Before a connection is given to a waiter here: does another core still wait longer?
+    #[inline]
+    pub(crate) fn renew_demand(&mut self, endpoint: EndpointKey) {
+        let Some(entry) = self.endpoints.get_mut(endpoint) else {
+            return;
+        };
+        if entry.demand.is_none() {
+            return;
+        }
+        let since = entry.shared.demand(self.links.shard);
+        if since != entry.demand {
+            entry.demand = since;
+            self.tell(Event::DemandRenewed { endpoint, since });
         }
     }
 

@@ -124,6 +124,15 @@ impl Permits {
         state.concerned(None)
     }
 
+    /// The oldest of those for whom `shard` wants the permit it asked for waits since `since`. Its
+    /// place in the queue stays, and nobody is told: who holds permits asks when it matters.
+    pub(super) fn renew(&self, shard: ShardId, since: Tick) {
+        let mut state = lock(&self.state);
+        if let Some(request) = state.queue.iter_mut().find(|request| request.0 == shard) {
+            request.1 = since;
+        }
+    }
+
     /// Whether the queued request of `shard` was granted; says so once.
     pub(super) fn take_granted(&self, shard: ShardId) -> bool {
         let mut state = lock(&self.state);
@@ -215,8 +224,9 @@ impl State {
     fn oldest_other(&self, shard: ShardId) -> Option<Tick> {
         self.queue
             .iter()
-            .find(|&&(queued, _)| queued != shard)
+            .filter(|&&(queued, _)| queued != shard)
             .map(|&(_, since)| since)
+            .min()
     }
 
     /// Adds to `granted` the shards whose demand differs from what they were told: those that hold

@@ -243,6 +243,11 @@ impl SharedEndpoint {
         self.tell(self.permits.withdraw(shard));
     }
 
+    /// Since when the oldest waiter waits for whom `shard` asked for a permit.
+    pub(crate) fn renew(&self, shard: ShardId, since: Tick) {
+        self.permits.renew(shard, since);
+    }
+
     /// Gives one permit of `shard` back; it goes to the shard that has waited longest.
     pub(crate) fn release(&self, shard: ShardId) {
         self.tell(self.permits.release(shard));
