@@ -92,10 +92,16 @@ impl<P: Protocol> Conn<P> {
         if std::mem::replace(&mut self.returned, true) {
             return;
         }
-        if let Some(state) = self.state.take() {
-            self.protocol.on_release(&state);
-        }
-        self.stream.shard().put(self.stream.conn(), how);
+        let shard = self.stream.shard();
+        let told = match self.state.take() {
+            Some(state) => shard.contain(|| self.protocol.on_release(&state)),
+            None => Some(()),
+        };
+        let how = match told {
+            Some(()) => how,
+            None => Return::Discard(CloseReason::Failed),
+        };
+        shard.put(self.stream.conn(), how);
     }
 }
 

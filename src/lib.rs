@@ -59,3 +59,8 @@ pub use shard::{ShardStats, Trace, TraceRecord};
 pub use shards::{Remote, Shards, ShardsBuilder};
 pub use stats::{AddressStats, Stats};
 pub use stream::{Chunk, Stream};
+
+/// The program of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -14,10 +14,10 @@ use crate::conn::Conn;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::local;
-use crate::policy::event::{ConnKey, WaiterKey};
+use crate::policy::event::{ConnKey, Return, WaiterKey};
 use crate::protocol::{Erased, Plain, Protocol, typed_state};
 use crate::ring::budget;
-use crate::shard::{EndpointRef, Gotten, Shard, ShardStats, Trace};
+use crate::shard::{Checkout, EndpointRef, Gotten, Shard, ShardStats, Trace};
 use crate::stats::Stats;
 use crate::stream::Stream;
 
@@ -251,6 +251,7 @@ impl<P: Protocol> EndpointHandle<P> {
         Get {
             handle: self,
             waiter: None,
+            replaced: 0,
         }
     }
 
@@ -280,14 +281,9 @@ impl<P: Protocol> EndpointHandle<P> {
     }
 
     fn conn(&self, conn: ConnKey, reused: bool) -> Result<Conn<P>> {
-        let stream = Stream::new(self.shard.clone(), conn);
-        let (state, shared) = self.shard.state_of(conn);
-        let plain = state.is_none();
-        let state = if plain {
-            None
-        } else {
-            Some(typed_state::<P>(state)?)
-        };
+        let Checkout { at, state, shared } = self.shard.checkout(conn);
+        let stream = Stream::new(self.shard.clone(), at);
+        let state = state.map(typed_state::<P>).transpose()?;
         let conn = Conn::new(stream, self.protocol.clone(), state, reused, shared);
         if let Some(state) = conn.state() {
             // A panic drops `conn`, which gives it back.
@@ -320,7 +316,12 @@ impl<P: Protocol> fmt::Debug for EndpointHandle<P> {
 pub struct Get<'a, P: Protocol> {
     handle: &'a EndpointHandle<P>,
     waiter: Option<WaiterKey>,
+    /// Connections that died before they could be handed out.
+    replaced: u32,
 }
+
+/// A server that closes every connection at once must not keep a get for ever.
+const MAX_REPLACED: u32 = 3;
 
 impl<P: Protocol> Future for Get<'_, P> {
     type Output = Result<Conn<P>>;
@@ -337,17 +338,28 @@ impl<P: Protocol> Future for Get<'_, P> {
 impl<P: Protocol> Get<'_, P> {
     fn poll_gotten(&mut self, cx: &mut Context<'_>) -> Poll<Result<(ConnKey, bool)>> {
         let shard = &self.handle.shard;
-        let waiter = match self.waiter {
-            Some(waiter) => waiter,
-            None => match shard.get(&self.handle.inner)? {
-                Gotten::Ready { conn, reused } => return Poll::Ready(Ok((conn, reused))),
-                Gotten::Waiting(waiter) => waiter,
-            },
-        };
-        self.waiter = Some(waiter);
-        let granted = ready!(shard.poll_waiter(waiter, cx));
-        self.waiter = None;
-        Poll::Ready(granted)
+        loop {
+            let waiter = match self.waiter {
+                Some(waiter) => waiter,
+                None => match shard.get(&self.handle.inner)? {
+                    Gotten::Ready { conn, reused } => return Poll::Ready(Ok((conn, reused))),
+                    Gotten::Waiting(waiter) => waiter,
+                },
+            };
+            self.waiter = Some(waiter);
+            let granted = ready!(shard.poll_waiter(waiter, cx));
+            self.waiter = None;
+            let (conn, reused) = granted?;
+            // It may have died between the grant and this poll. Nothing was written to it, so
+            // another one will do (I17).
+            match shard.dead_on_arrival(conn) {
+                Some(reason) if self.replaced < MAX_REPLACED => {
+                    self.replaced += 1;
+                    shard.put(conn, Return::Discard(reason));
+                }
+                _ => return Poll::Ready(Ok((conn, reused))),
+            }
+        }
     }
 }
 

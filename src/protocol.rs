@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
-use crate::shard::{ConnectionProtocol, Opened, ProtocolKey, Shard};
+use crate::shard::{ConnectionProtocol, Opened, ProtocolKey, Shard, Use};
 use crate::stream::Stream;
 
 pub use crate::shard::Access;
@@ -148,7 +148,7 @@ impl<P: Protocol> ConnectionProtocol for Erased<P> {
         conn: crate::policy::event::ConnKey,
     ) -> Pin<Box<dyn Future<Output = Result<Opened>>>> {
         let protocol = self.protocol.clone();
-        let stream = Stream::new(shard, conn);
+        let stream = Stream::new(shard, Use::for_life(conn));
         let endpoint = self.endpoint.clone();
         Box::pin(async move {
             let state = protocol.init(stream).await.map_err(|error| {
@@ -169,7 +169,7 @@ impl<P: Protocol> ConnectionProtocol for Erased<P> {
         state: Rc<dyn Any>,
     ) -> Pin<Box<dyn Future<Output = bool>>> {
         let protocol = self.protocol.clone();
-        let stream = Stream::new(shard, conn);
+        let stream = Stream::new(shard, Use::for_life(conn));
         Box::pin(async move {
             match state.downcast::<P::State>() {
                 Ok(state) => protocol.is_healthy(stream, state).await,
@@ -192,8 +192,7 @@ impl<P: Protocol> ConnectionProtocol for Erased<P> {
 }
 
 /// The state of a connection in its own type.
-pub(crate) fn typed_state<P: Protocol>(state: Option<Rc<dyn Any>>) -> Result<Rc<P::State>> {
-    state
-        .and_then(|state| state.downcast::<P::State>().ok())
-        .ok_or_else(|| Error::new(ErrorKind::Closed, "the connection has ended"))
+pub(crate) fn typed_state<P: Protocol>(state: Rc<dyn Any>) -> Result<Rc<P::State>> {
+    let ended = |_| Error::new(ErrorKind::Closed, "the connection has ended");
+    state.downcast::<P::State>().map_err(ended)
 }

@@ -20,21 +20,23 @@ use tokio_uring::buf::IoBuf;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::event::ConnKey;
-use crate::shard::Shard;
+use crate::shard::{Shard, Use};
 
 pub use crate::shard::Chunk;
 
-/// A handle on a connection's bytes. One reader and one writer at a time: of two tasks that wait
+/// A handle on a connection's bytes, for as long as its user has the connection: a copy that is
+/// used after the connection was given back gets an error. The one that a protocol's `init` gets is
+/// good for the connection's life. One reader and one writer at a time: of two tasks that wait
 /// to read, bytes wake only the one that waited last.
 #[derive(Clone)]
 pub struct Stream {
     shard: Rc<Shard>,
-    conn: ConnKey,
+    at: Use,
 }
 
 impl Stream {
-    pub(crate) fn new(shard: Rc<Shard>, conn: ConnKey) -> Self {
-        Self { shard, conn }
+    pub(crate) fn new(shard: Rc<Shard>, at: Use) -> Self {
+        Self { shard, at }
     }
 
     pub(crate) fn shard(&self) -> &Rc<Shard> {
@@ -42,7 +44,7 @@ impl Stream {
     }
 
     pub(crate) fn conn(&self) -> ConnKey {
-        self.conn
+        self.at.conn
     }
 
     /// The address at the other end.
@@ -51,7 +53,7 @@ impl Stream {
     ///
     /// [`ErrorKind::Closed`] when the connection has ended.
     pub fn peer_addr(&self) -> Result<SocketAddr> {
-        self.shard.address(self.conn).ok_or_else(ended)
+        self.shard.address(self.at.conn).ok_or_else(ended)
     }
 
     // -- the poll core -----------------------------------------------------------------------
@@ -65,7 +67,7 @@ impl Stream {
     /// [`Config::read_timeout`](crate::Config::read_timeout), counted from the first poll that had
     /// to wait.
     pub fn poll_read_chunk(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>>> {
-        self.shard.poll_chunk(self.conn, cx)
+        self.shard.poll_chunk(self.at, cx)
     }
 
     /// Takes as many bytes as the connection may hold unsent and returns how many that were.
@@ -74,7 +76,7 @@ impl Stream {
     ///
     /// As [`write_all`](Stream::write_all).
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        self.shard.poll_write(self.conn, cx, bytes)
+        self.shard.poll_write(self.at, cx, bytes)
     }
 
     /// Ready when the kernel has taken every byte written so far.
@@ -83,7 +85,7 @@ impl Stream {
     ///
     /// As [`write_all`](Stream::write_all).
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.shard.poll_flush(self.conn, cx)
+        self.shard.poll_flush(self.at, cx)
     }
 
     /// Flushes, then tells the peer that no more bytes come. The connection is not reusable after.
@@ -92,8 +94,8 @@ impl Stream {
     ///
     /// As [`write_all`](Stream::write_all).
     pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        ready!(self.shard.poll_flush(self.conn, cx))?;
-        Poll::Ready(self.shard.shutdown_write(self.conn))
+        ready!(self.shard.poll_flush(self.at, cx))?;
+        Poll::Ready(self.shard.shutdown_write(self.at))
     }
 
     // -- reading -------------------------------------------------------------------------------
@@ -105,7 +107,7 @@ impl Stream {
     ///
     /// As [`poll_read_chunk`](Stream::poll_read_chunk).
     pub async fn read_chunk(&self) -> Result<Option<Chunk>> {
-        self.shard.begin_read(self.conn);
+        self.shard.begin_read(self.at);
         poll_fn(|cx| self.poll_read_chunk(cx)).await
     }
 
@@ -125,7 +127,7 @@ impl Stream {
         let n = chunk.len().min(buf.len());
         buf[..n].copy_from_slice(&chunk[..n]);
         chunk.advance(n);
-        self.shard.unread(self.conn, chunk);
+        self.shard.unread(self.at, chunk);
         Ok(n)
     }
 
@@ -151,7 +153,7 @@ impl Stream {
             partial.buf[partial.filled..partial.filled + n].copy_from_slice(&chunk[..n]);
             partial.filled += n;
             chunk.advance(n);
-            self.shard.unread(self.conn, chunk);
+            self.shard.unread(self.at, chunk);
         }
         partial.filled = 0;
         Ok(())
@@ -192,11 +194,11 @@ impl Stream {
                 let end = from + at + delimiter.len();
                 gathered.bytes.truncate(end);
                 chunk.advance(end - before);
-                self.shard.unread(self.conn, chunk);
+                self.shard.unread(self.at, chunk);
                 return Ok(std::mem::take(&mut gathered.bytes));
             }
             chunk.advance(take);
-            self.shard.unread(self.conn, chunk);
+            self.shard.unread(self.at, chunk);
             if gathered.bytes.len() >= max {
                 return Err(Error::new(
                     ErrorKind::TooLong,
@@ -265,7 +267,7 @@ impl Stream {
     /// [`ErrorKind::WriteTimeout`] if the queue stayed full for
     /// [`Config::write_timeout`](crate::Config::write_timeout).
     pub async fn write_all(&self, bytes: &[u8]) -> Result<()> {
-        self.shard.begin_write(self.conn);
+        self.shard.begin_write(self.at);
         let mut partial = PartialWrite {
             stream: self,
             open: false,
@@ -274,7 +276,7 @@ impl Stream {
         while !rest.is_empty() {
             let n = poll_fn(|cx| self.poll_write(cx, rest)).await?;
             rest = &rest[n..];
-            partial.mark(!rest.is_empty());
+            partial.open = !rest.is_empty();
         }
         Ok(())
     }
@@ -290,7 +292,7 @@ impl Stream {
     /// As [`write_all`](Stream::write_all); the buffer comes back either way.
     pub async fn write_owned<B: IoBuf>(&self, buf: B) -> BufResult<usize, B> {
         let len = buf.bytes_init();
-        let (result, buf) = self.shard.write_owned(self.conn, buf).await;
+        let (result, buf) = self.shard.write_owned(self.at, buf).await;
         (result.map(|()| len).map_err(std::io::Error::from), buf)
     }
 
@@ -300,7 +302,7 @@ impl Stream {
     ///
     /// As [`write_all`](Stream::write_all).
     pub async fn flush(&self) -> Result<()> {
-        self.shard.begin_write(self.conn);
+        self.shard.begin_write(self.at);
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
@@ -310,7 +312,7 @@ impl Stream {
     ///
     /// As [`write_all`](Stream::write_all).
     pub async fn shutdown(&self) -> Result<()> {
-        self.shard.begin_write(self.conn);
+        self.shard.begin_write(self.at);
         poll_fn(|cx| self.poll_shutdown(cx)).await
     }
 }
@@ -318,7 +320,7 @@ impl Stream {
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream")
-            .field("conn", &self.conn)
+            .field("conn", &self.at.conn)
             .finish_non_exhaustive()
     }
 }
@@ -336,7 +338,7 @@ impl Drop for PartialRead<'_> {
             let bytes = self.buf[..self.filled].to_vec();
             self.stream
                 .shard
-                .unread(self.stream.conn, Chunk::owned(bytes));
+                .unread(self.stream.at, Chunk::owned(bytes));
         }
     }
 }
@@ -353,23 +355,22 @@ impl Drop for Gathered<'_> {
             let bytes = std::mem::take(&mut self.bytes);
             self.stream
                 .shard
-                .unread(self.stream.conn, Chunk::owned(bytes));
+                .unread(self.stream.at, Chunk::owned(bytes));
         }
     }
 }
 
-/// Remembers, in the connection, that a message is half written: while that is so nobody else may
-/// have the connection, for the next request would be appended to half of this one.
+/// Notices that a message stays half written: from then on nobody else may have the connection,
+/// for the next request would be appended to half of this one.
 struct PartialWrite<'a> {
     stream: &'a Stream,
     open: bool,
 }
 
-impl PartialWrite<'_> {
-    fn mark(&mut self, open: bool) {
-        if self.open != open {
-            self.open = open;
-            self.stream.shard.mark_unfinished(self.stream.conn, open);
+impl Drop for PartialWrite<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.stream.shard.tear(self.stream.at);
         }
     }
 }

@@ -23,17 +23,26 @@ fn count() {
 // SAFETY: every call goes to the system's allocator unchanged; the counter is a plain cell of the
 // calling thread and allocates nothing.
 unsafe impl GlobalAlloc for Counting {
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::alloc`].
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
         // SAFETY: the caller's duty is passed on.
         unsafe { System.alloc(layout) }
     }
 
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::dealloc`].
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller's duty is passed on.
         unsafe { System.dealloc(block, layout) }
     }
 
+    /// # Safety
+    ///
+    /// As [`GlobalAlloc::realloc`].
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
         // SAFETY: the caller's duty is passed on.

@@ -1,1 +1,261 @@
+//! The command line as its users meet it: what it prints, what it writes, how it exits.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn ringpool(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringpool"))
+        .args(args)
+        .output()
+        .expect("the binary starts")
+}
+
+fn scratch(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A server that answers each connection with `serve`, for as long as the tests run.
+fn server(serve: fn(TcpStream)) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+fn echo(mut stream: TcpStream) {
+    echo_times(&mut stream, usize::MAX);
+}
+
+/// Closes the connection after a few answers, as web servers do.
+fn echo_thrice(mut stream: TcpStream) {
+    echo_times(&mut stream, 3);
+}
+
+fn hang_up(mut stream: TcpStream) {
+    let _request = stream.read(&mut [0; 64]);
+}
+
+fn echo_times(stream: &mut TcpStream, times: usize) {
+    let mut bytes = [0; 64];
+    for _ in 0..times {
+        let Ok(n @ 1..) = stream.read(&mut bytes) else {
+            return;
+        };
+        if stream.write_all(&bytes[..n]).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn stress_passes_and_tells_it_in_three_forms() {
+    let (json, html) = (scratch("stress.json"), scratch("stress.html"));
+    let output = ringpool(&[
+        "stress",
+        "--preset",
+        "high_reuse",
+        "--preset",
+        "four_addresses",
+        "--shards",
+        "2",
+        "--seed",
+        "7",
+        "--json",
+        json.to_str().unwrap(),
+        "--html",
+        html.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}{}", out(&output), err(&output));
+    for name in ["high_reuse", "four_addresses"] {
+        assert!(out(&output).contains(name), "{}", out(&output));
+        assert!(
+            err(&output).contains(&format!("{name}: ")),
+            "{}",
+            err(&output)
+        );
+    }
+
+    let list: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    let [reuse, four] = &list.as_array().unwrap()[..] else {
+        panic!("two presets: {list}")
+    };
+    check_entry(reuse, "high_reuse", 2000, 2);
+    check_entry(four, "four_addresses", 20_000, 4);
+    let page = std::fs::read_to_string(html).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
+    assert!(page.contains("seed 7") && !page.contains("http"));
+}
+
+fn check_entry(entry: &Value, preset: &str, messages: u64, addresses: usize) {
+    assert_eq!(entry["preset"], preset);
+    assert_eq!((&entry["shards"], &entry["errors"]), (&2.into(), &0.into()));
+    assert_eq!(entry["messages"], messages);
+    assert!(entry["throughput_per_s"].as_f64().unwrap() > 0.0);
+    let latency = ["p50", "p90", "p99", "p999", "max"];
+    let latency = latency.map(|name| entry["latency_us"][name].as_f64().unwrap());
+    assert!(latency[0] > 0.0 && latency.is_sorted(), "{latency:?}");
+    let opened = entry["addresses"].as_array().unwrap();
+    assert_eq!(opened.len(), addresses);
+    let opened: u64 = opened
+        .iter()
+        .map(|address| address["opened"].as_u64().unwrap())
+        .sum();
+    let created = entry["connections"]["created"].as_u64().unwrap();
+    assert!(
+        (1..=opened).contains(&created),
+        "{created} created, {opened} opened"
+    );
+    assert!(entry["connections"]["reused"].as_u64().unwrap() > messages / 2);
+}
+
+#[test]
+fn load_prints_figures_and_connections_per_address() {
+    let address = server(echo).to_string();
+    let output = ringpool(&[
+        "load",
+        &address,
+        "--send",
+        r"PING\r\n",
+        "--until",
+        r"\x0d\n",
+        "--connections",
+        "3",
+        "--seconds",
+        "1",
+        "--shards",
+        "2",
+    ]);
+    assert!(output.status.success(), "{}{}", out(&output), err(&output));
+    let text = out(&output);
+    for part in [
+        "requests/s",
+        "p50",
+        "p99.9",
+        &format!("{address}: 3 opened"),
+        "errors       0",
+    ] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+}
+
+#[test]
+fn a_server_that_closes_idle_connections_is_no_error() {
+    let address = server(echo_thrice).to_string();
+    let output = ringpool(&[
+        "load",
+        &address,
+        "--send",
+        "a",
+        "--until",
+        "a",
+        "--connections",
+        "1",
+        "--seconds",
+        "1",
+    ]);
+    assert!(output.status.success(), "{}{}", out(&output), err(&output));
+}
+
+#[test]
+fn a_server_that_fails_is_an_error_with_its_reason() {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let silent = server(hang_up);
+    for (address, reason) in [
+        (free, "connection refused"),
+        (silent, "trying the first request"),
+    ] {
+        let name = address.to_string();
+        let output = ringpool(&[
+            "load",
+            &name,
+            "--send",
+            "a",
+            "--until",
+            "b",
+            "--seconds",
+            "60",
+        ]);
+        assert_eq!(output.status.code(), Some(1));
+        let text = err(&output);
+        assert!(
+            text.contains(reason) && !text.contains("panicked"),
+            "{text}"
+        );
+        assert!(out(&output).is_empty());
+    }
+}
+
+#[test]
+fn bad_arguments_are_named() {
+    for (args, named) in [
+        (&["stress", "--preset", "fastest"][..], "--preset"),
+        (&["stress", "--shards", "none"], "--shards"),
+        (&["load", "localhost"], "HOST:PORT"),
+        (
+            &["load", "localhost:80", "--send", r"\y", "--until", "x"],
+            "--send",
+        ),
+        (&["load", "localhost:80", "--send", "x"], "--until"),
+        (&["jump"], "jump"),
+    ] {
+        let output = ringpool(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(err(&output).contains(named), "{args:?}: {}", err(&output));
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_written_stops_the_run_before_it_starts() {
+    let output = ringpool(&[
+        "stress",
+        "--preset",
+        "high_reuse",
+        "--json",
+        "/nowhere/stress.json",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = err(&output);
+    assert!(
+        text.contains("--json") && text.contains("/nowhere"),
+        "{text}"
+    );
+    assert!(!text.contains("high_reuse"), "{text}");
+}
+
+#[test]
+fn help_names_every_preset() {
+    let output = ringpool(&["stress", "--help"]);
+    assert!(output.status.success());
+    let text = out(&output);
+    for preset in [
+        "high_reuse",
+        "many_endpoints",
+        "high_concurrency",
+        "large_messages",
+        "constrained_pool",
+        "burst_traffic",
+        "four_addresses",
+        "extended_stress",
+    ] {
+        assert!(text.contains(preset), "{preset} is not in\n{text}");
+    }
+}

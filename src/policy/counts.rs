@@ -48,6 +48,19 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Nothing is there any more; what happened stays counted.
+    pub(crate) fn clear_gauges(&mut self) {
+        *self = Self {
+            idle: 0,
+            checking: 0,
+            in_use: 0,
+            connecting: 0,
+            closing: 0,
+            waiters: 0,
+            ..*self
+        };
+    }
+
     /// Ready connections: idle, being checked or in use.
     pub(crate) fn live(&self) -> u32 {
         self.idle + self.checking + self.in_use

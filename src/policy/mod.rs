@@ -124,6 +124,37 @@ impl PoolPolicy {
         }
     }
 
+    /// Forgets the endpoint, if it has no connection, no waiter and nothing under way.
+    pub(crate) fn remove_endpoint(&mut self, endpoint: EndpointKey) {
+        if self
+            .endpoints
+            .get(endpoint.0)
+            .is_some_and(Bucket::is_unused)
+        {
+            self.disarm(endpoint);
+            self.endpoints.remove(endpoint.0);
+        }
+    }
+
+    /// The core ends: what it had is gone. The counters say so; nothing else can be asked for.
+    pub(crate) fn end(&mut self) {
+        for (_, conn) in self.conns.iter() {
+            if let Some(bucket) = self.endpoints.get_mut(conn.endpoint.0) {
+                if !matches!(conn.stage, Stage::Closing(_)) {
+                    bucket.counts.closed_by[CloseReason::Drained as usize] += 1;
+                }
+                bucket.counts.closed += u64::from(conn.was_ready);
+            }
+        }
+        let endpoints: Vec<_> = self.endpoints.iter().map(|(key, _)| key).collect();
+        for key in endpoints {
+            if let Some(bucket) = self.endpoints.get_mut(key) {
+                bucket.counts.clear_gauges();
+            }
+        }
+        self.draining = true;
+    }
+
     /// The endpoint's connections are handed out without asking for their health.
     pub(crate) fn skip_health_checks(&mut self, endpoint: EndpointKey) {
         if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {

@@ -165,8 +165,29 @@ impl PoolPolicy {
                 return;
             }
         }
+        if self.slot_is_due_elsewhere(endpoint) {
+            self.close(key, CloseReason::Evicted);
+            self.settle(now, endpoint);
+            return;
+        }
         self.place_idle(now, endpoint, key.0);
         self.serve_if_waited_for(now, endpoint);
+    }
+
+    /// Whether the opening that has waited longest for a descriptor slot does so for a waiter that
+    /// is older than the oldest here: an endpoint with many waiters must not keep all slots.
+    #[inline]
+    fn slot_is_due_elsewhere(&self, endpoint: EndpointKey) -> bool {
+        let Some(parked) = self.slot_queue.front() else {
+            return false;
+        };
+        if *parked == endpoint || self.closing >= self.slot_queue.len() {
+            return false;
+        }
+        match (self.oldest_wait(*parked), self.oldest_wait(endpoint)) {
+            (Some(theirs), Some(ours)) => ours > theirs.plus(DEMAND_GRACE),
+            _ => false,
+        }
     }
 
     #[inline]
@@ -179,7 +200,7 @@ impl PoolPolicy {
 
     /// A connection that was not in use before is free: new, or found healthy.
     pub(super) fn became_free(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey) {
-        self.place_idle(now, endpoint, key.0);
+        self.went_free(now, endpoint, key);
         self.settle(now, endpoint);
     }
 
@@ -294,6 +315,14 @@ impl PoolPolicy {
         {
             bucket.demand = None;
             self.close(ConnKey(oldest), CloseReason::Demand);
+            self.settle(now, endpoint);
+        } else if let Some(since) = since
+            && let Some(shared) = bucket.partial.first()
+            && now > since.plus(DEMAND_GRACE)
+        {
+            // A connection that many share may never be idle; this one takes no more users.
+            bucket.demand = None;
+            self.condemn(ConnKey(shared), CloseReason::Demand);
             self.settle(now, endpoint);
         }
         Some(())

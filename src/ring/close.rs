@@ -19,6 +19,7 @@ use crate::ring::conn::{Phase, Recv};
 use crate::ring::events::Event;
 use crate::ring::opcode;
 use crate::ring::queue::Class;
+use crate::ring::recv::is_transient;
 use crate::ring::token::{Kind, Token};
 use crate::slot::Key;
 
@@ -95,8 +96,18 @@ impl Ring {
         unsafe { self.issue_chain(kinds, key, Class::Control) };
     }
 
-    /// The descriptor is closed: cancels by identity what is still in flight.
-    pub(super) fn chase(&mut self, key: Key) {
+    /// The close completed: what is still in flight is cancelled by its identity.
+    pub(super) fn on_close(&mut self, key: Key, res: i32) {
+        if is_transient(-res) {
+            let entry = opcode::close(key.index());
+            // SAFETY: the entry points at no memory.
+            unsafe { self.issue(Kind::Close, key, entry, Class::Control) };
+        } else {
+            self.chase(key);
+        }
+    }
+
+    fn chase(&mut self, key: Key) {
         for (target, cancel) in WAITING {
             if self.ops.has(target, key) && !self.ops.has(cancel, key) {
                 let entry = opcode::cancel(Token::new(target, key).encode());

@@ -292,7 +292,7 @@ impl Ring {
             Kind::CancelSend | Kind::CancelConnect | Kind::CancelShutdown => {
                 self.on_cancel(key, cqe.res);
             }
-            Kind::Close => self.chase(key),
+            Kind::Close => self.on_close(key, cqe.res),
             Kind::Cancel | Kind::CancelAll | Kind::Nop | Kind::Message | Kind::Wake => {}
             step => self.on_connect_step(key, step, cqe.res),
         }

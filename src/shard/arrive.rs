@@ -30,9 +30,10 @@ impl Core {
                 self.datagram(key, &bytes, truncated);
             }
             ring::Event::DatagramFailed { key, errno } => self.datagram_failed(key, errno),
-            // Its lookup let go of it when it asked for the close.
             ring::Event::DatagramClosed { key } => {
+                // Its lookup let go of it when it asked for the close.
                 debug_assert!(self.lookups.by_socket(key).is_none());
+                self.datagram_closed();
             }
             ring::Event::Fatal { error } => self.die(error),
         }
@@ -56,10 +57,12 @@ impl Core {
         let Some(cell) = self.cells.get_mut(conn) else {
             return;
         };
-        if cell.read.waker.is_some() {
-            cell.read.wake(&mut self.deferred.wakers);
-        } else if cell.is_idle() {
+        // A shared connection's state may read for itself while nobody holds it.
+        let own_reader = cell.shared && cell.read.is_waiting();
+        if cell.is_idle() && !own_reader {
             self.deferred.calls.push_back(Call::IdleBytes { conn });
+        } else {
+            cell.read.wake(&mut self.deferred.wakers);
         }
     }
 
@@ -121,6 +124,16 @@ impl Core {
     pub(crate) fn end_of(&mut self, conn: ConnKey) {
         self.forget(conn);
         self.tell(Event::Closed { conn });
+    }
+
+    /// The shard ends, and with it the connection.
+    pub(crate) fn end_with_shard(&mut self, conn: ConnKey) {
+        if let Some(cell) = self.cells.get_mut(conn) {
+            if !cell.is_closing() {
+                cell.stage = Stage::Closing(CloseReason::Drained);
+            }
+            self.forget(conn);
+        }
     }
 
     /// Closes the socket of a connection that its user holds: it cannot go on. Every operation on

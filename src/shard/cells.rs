@@ -13,6 +13,26 @@ use crate::ring::{End, TaskHandle};
 use crate::time::Tick;
 
 use super::chunk::Chunk;
+use super::deferred::Deferred;
+
+/// A right to use a connection's bytes: for one checkout of it, or, for a protocol's own streams
+/// and shared connections, for as long as it lives. A handle that a task kept from an earlier
+/// checkout must not reach the next user's session (I2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Use {
+    pub(crate) conn: ConnKey,
+    checkout: Option<u32>,
+}
+
+impl Use {
+    /// For as long as the connection lives.
+    pub(crate) fn for_life(conn: ConnKey) -> Self {
+        Self {
+            conn,
+            checkout: None,
+        }
+    }
+}
 
 /// One connection's cell. It lives from `Dial` to `Closed` (or `ConnectFailed`).
 pub(crate) struct ConnCell {
@@ -25,6 +45,8 @@ pub(crate) struct ConnCell {
     pub(crate) was_ready: bool,
     /// More than one user may hold it.
     pub(crate) shared: bool,
+    /// Which checkout of an exclusive connection this is; odd while a user holds it.
+    checkout: u32,
     /// How many users hold it.
     pub(crate) holders: u32,
     /// The task of `init` or of a health check that has it meanwhile.
@@ -37,8 +59,9 @@ pub(crate) struct ConnCell {
     /// The shell closed the socket before the policy asked for it, because a user would not let go:
     /// under way, or done.
     pub(crate) cut: Cut,
-    /// A message is half written.
-    pub(crate) unfinished: bool,
+    /// Part of a message was written and the rest will not be, or the stream was half closed: no
+    /// other user may have it. Never taken back.
+    pub(crate) torn: bool,
     /// The end of the stream was seen.
     pub(crate) end: Option<End>,
     /// An operation failed; every later one fails the same way.
@@ -70,10 +93,11 @@ pub(crate) enum Cut {
     Done,
 }
 
-/// One direction: who waits for it and until when.
+/// One direction: who waits for it and until when. Users who share a connection may wait at once.
 #[derive(Default)]
 pub(crate) struct Side {
-    pub(crate) waker: Option<Waker>,
+    waker: Option<Waker>,
+    others: Vec<Waker>,
     pub(crate) deadline: Option<Tick>,
     /// The deadline passed while somebody waited, who has not looked yet.
     pub(crate) late: bool,
@@ -97,18 +121,43 @@ impl Side {
         true
     }
 
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waker.is_some()
+    }
+
     pub(crate) fn wake(&mut self, wakers: &mut VecDeque<Waker>) {
         wakers.extend(self.waker.take());
+        wakers.extend(self.others.drain(..));
     }
 
-    /// What was waited for has come.
-    pub(crate) fn done(&mut self, stale: &mut VecDeque<Waker>) {
-        stale.extend(self.waker.take());
+    /// What the calling task waited for has come. Others who wait look again.
+    pub(crate) fn done(&mut self, cx: &Context<'_>, deferred: &mut Deferred) {
         self.begin();
+        let all = self.waker.take().into_iter().chain(self.others.drain(..));
+        for waker in all {
+            match waker.will_wake(cx.waker()) {
+                true => deferred.stale.push_back(waker),
+                false => deferred.wakers.push_back(waker),
+            }
+        }
     }
 
-    /// Makes the calling task the one that waits.
-    pub(crate) fn wait(&mut self, cx: &Context<'_>, stale: &mut VecDeque<Waker>) {
+    /// Nobody waits any more.
+    pub(crate) fn abandon(&mut self, deferred: &mut Deferred) {
+        self.begin();
+        deferred.stale.extend(self.waker.take());
+        deferred.stale.extend(self.others.drain(..));
+    }
+
+    /// Makes the calling task one that waits, or, unless the connection is shared, the one.
+    pub(crate) fn wait(&mut self, cx: &Context<'_>, shared: bool, stale: &mut VecDeque<Waker>) {
+        let known = |waker: &Waker| waker.will_wake(cx.waker());
+        if shared && self.waker.as_ref().is_some_and(|waker| !known(waker)) {
+            if !self.others.iter().any(known) {
+                self.others.push(cx.waker().clone());
+            }
+            return;
+        }
         keep_waker(&mut self.waker, cx, stale);
     }
 }
@@ -122,6 +171,7 @@ impl ConnCell {
             state: None,
             was_ready: false,
             shared: false,
+            checkout: 0,
             holders: 0,
             task: None,
             stage: Stage::Dialing,
@@ -129,11 +179,39 @@ impl ConnCell {
             write: Side::default(),
             front: VecDeque::new(),
             cut: Cut::No,
-            unfinished: false,
+            torn: false,
             end: None,
             failure: None,
             timed: None,
         }
+    }
+
+    /// One more user has it.
+    pub(crate) fn hold(&mut self) {
+        self.holders += 1;
+        self.checkout = self.checkout.wrapping_add(1);
+    }
+
+    /// One user fewer. When the last one has left, what they waited for means nothing any more.
+    pub(crate) fn let_go(&mut self, deferred: &mut Deferred) {
+        self.holders = self.holders.saturating_sub(1);
+        self.checkout = self.checkout.wrapping_add(1);
+        if self.holders == 0 && !self.shared {
+            self.read.abandon(deferred);
+            self.write.abandon(deferred);
+        }
+    }
+
+    /// The right of the user who has it now.
+    pub(crate) fn current_use(&self) -> Use {
+        Use {
+            conn: self.conn,
+            checkout: (!self.shared).then_some(self.checkout),
+        }
+    }
+
+    fn allows(&self, at: Use) -> bool {
+        self.conn == at.conn && at.checkout.is_none_or(|checkout| checkout == self.checkout)
     }
 
     /// Whether nobody uses it, so that bytes that come are nobody's answer.
@@ -190,6 +268,12 @@ impl Cells {
         (cell.conn == conn).then_some(cell)
     }
 
+    /// The cell, if the right to use it still stands.
+    #[inline]
+    pub(crate) fn usable(&mut self, at: Use) -> Option<&mut ConnCell> {
+        self.get_mut(at.conn).filter(|cell| cell.allows(at))
+    }
+
     /// Puts a new cell in its slot and hands out what was there, which is nothing unless the slot
     /// was reused before it was free.
     pub(crate) fn insert(&mut self, cell: ConnCell) -> Option<Box<ConnCell>> {
@@ -205,9 +289,9 @@ impl Cells {
         self.cells[conn.0.index() as usize].take()
     }
 
-    /// Takes every cell out, at the end.
-    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Box<ConnCell>> {
-        std::mem::take(&mut self.cells).into_iter().flatten()
+    /// Every connection there is.
+    pub(crate) fn keys(&self) -> Vec<ConnKey> {
+        self.cells.iter().flatten().map(|cell| cell.conn).collect()
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ConnCell> {

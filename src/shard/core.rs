@@ -9,21 +9,22 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::event::{CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
 use crate::policy::{Got, PoolPolicy, Settings};
-use crate::ring::{Ring, Signal, SocketOptions, clock};
+use crate::ring::{Next, Ring, Signal, SocketOptions, clock};
 use crate::slot::Key;
 use crate::time::Tick;
 
 use super::Gotten;
 use super::cells::{Cells, Stage};
-use super::deferred::{Call, Deferred};
-use super::endpoints::{Endpoints, Links};
+use super::deferred::Deferred;
+use super::endpoints::Endpoints;
 use super::io::OwnedWrite;
+use super::links::Links;
 use super::resolve::{Lookups, NameSources};
 use super::tap::{Tap, What};
 use super::waiters::Waiters;
@@ -98,12 +99,13 @@ impl Core {
     // -- the turn ------------------------------------------------------------------------------
 
     /// One turn of the driver: everything that has come and is due; the driver submits afterwards.
-    /// Returns when the next turn is due at the latest.
-    pub(crate) fn turn(&mut self) -> Tick {
+    pub(crate) fn turn(&mut self) {
         self.now = clock::now();
         self.stale = true;
         self.backend.reap();
         self.hear_notices();
+        // What has come is taken in before anything is found late (P13).
+        self.pump();
         self.renew_requests();
         self.lookups_due();
         self.timers_due();
@@ -115,12 +117,25 @@ impl Core {
             self.policy.handle_timeout(self.now);
         }
         self.pump();
-        self.publish();
         if self.draining && self.policy.is_drained() {
             self.deferred.wakers.extend(self.drained.drain(..));
         }
-        self.asleep_until = self.next_due();
-        self.asleep_until
+    }
+
+    /// The end of a turn, after what it deferred has run: when the next one is due.
+    pub(crate) fn rest(&mut self) -> Next {
+        if self.ended || self.dead.is_some() {
+            return Next::Stop;
+        }
+        // What was deferred may have used the pool.
+        self.pump();
+        self.publish();
+        self.stale = true;
+        self.asleep_until = match self.deferred.is_empty() {
+            true => self.next_due(),
+            false => self.now,
+        };
+        Next::At(self.asleep_until)
     }
 
     /// Takes in what the completion queue has without waiting for the driver's turn.
@@ -256,7 +271,7 @@ impl Core {
         if let Some(cell) = self.cells.get_mut(conn)
             && (cell.shared || self.backend.is_watching(conn.0))
         {
-            cell.holders += 1;
+            cell.hold();
             return true;
         }
         self.policy
@@ -270,7 +285,7 @@ impl Core {
         let Some(cell) = self.cells.get_mut(conn) else {
             return;
         };
-        cell.holders = cell.holders.saturating_sub(1);
+        cell.let_go(&mut self.deferred);
         let endpoint = cell.endpoint;
         self.endpoints.touch(endpoint);
         self.renew_demand(endpoint);
@@ -281,6 +296,9 @@ impl Core {
 
     /// A waiter went away, perhaps after it was served.
     pub(crate) fn cancel(&mut self, waiter: WaiterKey) {
+        if self.backend.forked() {
+            return;
+        }
         self.refresh();
         self.tap.record(self.now, || What::Cancel { waiter });
         if let Some(endpoint) = self.waiters.endpoint(waiter) {
@@ -356,14 +374,13 @@ impl Core {
         cell.read.expire(now, &mut self.deferred.wakers);
         let late_write = cell.write.expire(now, &mut self.deferred.wakers);
         if late_write && self.owned.contains_key(&conn) {
-            let text = "the kernel did not take the buffer in time";
-            self.cut(
-                conn,
-                Error::new(ErrorKind::WriteTimeout, text),
-                CloseReason::Failed,
-            );
+            self.owned_is_late(conn);
+            self.arm_timer(conn);
             return;
         }
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
         match cell.stage {
             Stage::Initialising(at) if at <= now => {
                 cell.stage = Stage::Ready;
@@ -389,88 +406,6 @@ impl Core {
         if self.next_due() < self.asleep_until {
             self.signal.wake();
         }
-    }
-
-    // -- draining ------------------------------------------------------------------------------
-
-    /// No new gets, no new connections, idle ones close.
-    pub(crate) fn start_drain(&mut self) {
-        if !self.draining && self.dead.is_none() {
-            self.draining = true;
-            self.tell(Event::Drain);
-            self.pump();
-        }
-    }
-
-    pub(crate) fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.dead.is_some() || self.policy.is_drained() {
-            return Poll::Ready(());
-        }
-        self.drained.push(cx.waker().clone());
-        Poll::Pending
-    }
-
-    /// Cuts the connections that users still hold: their operations fail, and giving them back is
-    /// all that can be done with them. Returns how many that were.
-    pub(crate) fn cut_busy(&mut self) -> usize {
-        let busy: Vec<ConnKey> = self
-            .cells
-            .iter_mut()
-            .filter(|cell| cell.holders > 0)
-            .map(|cell| cell.conn)
-            .collect();
-        for conn in &busy {
-            let error = Error::new(ErrorKind::Draining, "the pool drained and the time was up");
-            self.cut(*conn, error, CloseReason::Drained);
-        }
-        self.pump();
-        busy.len()
-    }
-
-    // -- the end -------------------------------------------------------------------------------
-
-    /// The runtime ends: the kernel gives back what it has, other cores forget us.
-    pub(crate) fn end(&mut self) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
-        self.die(Error::new(ErrorKind::NotOnShard, "the shard has ended"));
-        let limit = self.config.drain_timeout;
-        let drained = self.backend.drain(limit);
-        if !drained.clean {
-            // Rare, and not to be missed: memory that only the end of the process gives back.
-            eprintln!(
-                "ringpool: {:?} ended with {} operations still in the kernel, whose memory is leaked",
-                self.links.shard(),
-                drained.leaked_ops
-            );
-        }
-        while let Some(event) = self.backend.poll_event() {
-            self.arrive(event);
-        }
-        // Only now: a permit may not be free while its socket exists.
-        self.links.leave();
-        self.deferred.wakers.extend(self.drained.drain(..));
-        for cell in self.cells.take_all() {
-            self.deferred.calls.push_back(Call::Ended {
-                protocol: None,
-                cell,
-            });
-        }
-    }
-
-    /// The shard can do no more (D17, D21, or its runtime ends): everything that waits fails.
-    pub(crate) fn die(&mut self, error: Error) {
-        if self.dead.is_some() {
-            return;
-        }
-        for cell in self.cells.iter_mut() {
-            cell.failure.get_or_insert_with(|| error.clone());
-            cell.read.wake(&mut self.deferred.wakers);
-            cell.write.wake(&mut self.deferred.wakers);
-        }
-        self.waiters.fail_all(&error, &mut self.deferred.wakers);
-        self.dead = Some(error);
     }
 
     /// Whether the shard still works; if not, why.

@@ -8,101 +8,22 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::error::Result;
 use crate::policy::event::{EndpointKey, Event};
-use crate::share::{
-    Acquire, Column, EndpointId, Limits, MAX_SHARDS, Member, Registry, ShardId, SharedEndpoint,
-    Wake,
-};
+use crate::share::{Acquire, Column, EndpointId, SharedEndpoint};
 use crate::time::Tick;
 
 use super::core::Core;
 use super::counts::{self, Totals};
+use super::deferred::Call;
 use super::erased::{ConnectionProtocol, ProtocolKey};
-use super::resolve::NameSources;
 
 /// What tells one set of connections from another, on all cores.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {
     pub(crate) endpoint: Endpoint,
     pub(crate) protocol: ProtocolKey,
-}
-
-/// What the cores of one pool share.
-pub(crate) struct SharedState {
-    pub(crate) registry: Arc<Registry<PoolKey>>,
-    names: Arc<NameSources>,
-}
-
-impl SharedState {
-    pub(crate) fn new(config: &Config) -> Self {
-        let limits = Limits {
-            shards: MAX_SHARDS,
-            endpoints: config.max_endpoints,
-            permits: u32::try_from(config.max_connections_per_endpoint).unwrap_or(u32::MAX),
-            gauges: counts::GAUGES,
-            counters: counts::COUNTERS,
-        };
-        let registry = Arc::new(Registry::new(limits));
-        Self {
-            registry,
-            names: Arc::new(NameSources::new(config)),
-        }
-    }
-}
-
-/// This core's place among the others.
-pub(crate) struct Links {
-    member: Option<Member<PoolKey>>,
-    registry: Arc<Registry<PoolKey>>,
-    shard: ShardId,
-    wake: Arc<Wake>,
-    notices: Vec<EndpointId>,
-    pub(crate) names: Arc<NameSources>,
-    pub(crate) inbox: super::inbox::Inbox,
-}
-
-impl Links {
-    pub(crate) fn join(shared: &SharedState) -> Result<Self> {
-        let member = shared.registry.join()?;
-        let wake = member.wake().clone();
-        Ok(Self {
-            shard: member.id(),
-            registry: shared.registry.clone(),
-            inbox: super::inbox::Inbox::new(wake.clone()),
-            wake,
-            member: Some(member),
-            notices: Vec::new(),
-            names: shared.names.clone(),
-        })
-    }
-
-    pub(crate) fn shard(&self) -> ShardId {
-        self.shard
-    }
-
-    pub(crate) fn registry(&self) -> &Arc<Registry<PoolKey>> {
-        &self.registry
-    }
-
-    pub(crate) fn wake(&self) -> &Arc<Wake> {
-        &self.wake
-    }
-
-    /// The other cores forget this one: its permits, its counts, its requests.
-    pub(crate) fn leave(&mut self) {
-        self.member = None;
-        self.inbox.close();
-    }
-
-    fn drain_notices(&mut self) -> Vec<EndpointId> {
-        if let Some(member) = &self.member {
-            member.drain_notices(&mut self.notices);
-        }
-        std::mem::take(&mut self.notices)
-    }
 }
 
 /// One endpoint as this core knows it.
@@ -194,11 +115,23 @@ impl Endpoints {
         }
         self.by_name.insert(entry.name.clone(), entry.key);
         self.by_id.insert(entry.shared.id(), entry.key);
-        // What was here before had no connections and no waiters: the policy made room.
-        if let Some(old) = self.entries[index].replace(entry) {
-            self.by_name.remove(&old.name);
-            self.by_id.remove(&old.shared.id());
-        }
+        self.entries[index] = Some(entry);
+    }
+
+    /// Takes out what the policy let go of when it gave its place to `key`.
+    fn make_room(&mut self, key: EndpointKey) -> Option<Entry> {
+        let old = self.entries.get_mut(key.0.index() as usize)?.take()?;
+        self.by_name.remove(&old.name);
+        self.by_id.remove(&old.shared.id());
+        Some(old)
+    }
+
+    fn keys(&self) -> Vec<EndpointKey> {
+        self.entries
+            .iter()
+            .flatten()
+            .map(|entry| entry.key)
+            .collect()
     }
 }
 
@@ -207,6 +140,8 @@ impl Endpoints {
 pub(crate) struct EndpointRef {
     name: PoolKey,
     protocol: Rc<dyn ConnectionProtocol>,
+    /// Whether somebody can tell how healthy its connections are.
+    checked: bool,
     key: Cell<EndpointKey>,
 }
 
@@ -224,17 +159,21 @@ impl super::Shard {
         protocol_key: ProtocolKey,
         protocol: Rc<dyn ConnectionProtocol>,
     ) -> Result<Rc<EndpointRef>> {
+        // The user's code, so before the core is borrowed.
+        let plain_check = protocol.is_plain() && self.has_health_check();
+        let checked = plain_check || self.contain(|| protocol.checks_health()).unwrap_or(true);
         let name = PoolKey {
             endpoint,
             protocol: protocol_key,
         };
         let key = self.enter(|core| {
             core.alive()?;
-            core.intern(&name, &protocol)
+            core.intern(&name, &protocol, checked)
         })?;
         Ok(Rc::new(EndpointRef {
             name,
             protocol,
+            checked,
             key: Cell::new(key),
         }))
     }
@@ -242,6 +181,7 @@ impl super::Shard {
     /// The figures of an endpoint, all cores together; this core's own are up to date.
     pub(crate) fn totals(&self, endpoint: &EndpointRef) -> Option<Account> {
         self.enter(|core| {
+            core.alive().ok()?;
             core.publish();
             let key = core.current_key(endpoint).ok()?;
             core.endpoints
@@ -253,8 +193,11 @@ impl super::Shard {
     /// The figures of every endpoint that any core knows or knew.
     pub(crate) fn all_totals(&self) -> Vec<(Endpoint, Account)> {
         let all = self.enter(|core| {
+            if core.alive().is_err() {
+                return Vec::new();
+            }
             core.publish();
-            core.links.registry.endpoints()
+            core.links.registry().endpoints()
         });
         all.into_iter()
             .map(|(name, shared)| (name.endpoint, Account::of(&shared)))
@@ -263,9 +206,10 @@ impl super::Shard {
 
     pub(crate) fn clear(&self, endpoint: &EndpointRef) {
         self.enter(|core| {
-            if core.dead.is_none()
+            if core.alive().is_ok()
                 && let Ok(key) = core.current_key(endpoint)
             {
+                core.refresh();
                 core.endpoints.touch(key);
                 core.policy.clear_endpoint(core.now, key);
                 core.pump();
@@ -281,7 +225,7 @@ impl Core {
         if self.endpoints.get(key).is_some() {
             return Ok(key);
         }
-        let key = self.intern(&endpoint.name, &endpoint.protocol)?;
+        let key = self.intern(&endpoint.name, &endpoint.protocol, endpoint.checked)?;
         endpoint.key.set(key);
         Ok(key)
     }
@@ -290,15 +234,28 @@ impl Core {
         &mut self,
         name: &PoolKey,
         protocol: &Rc<dyn ConnectionProtocol>,
+        checked: bool,
     ) -> Result<EndpointKey> {
         if let Some(key) = self.endpoints.by_name.get(name) {
             return Ok(*key);
         }
-        let shared = self.links.registry.shared(name)?;
         let label: Rc<str> = name.endpoint.to_string().into();
         let key = self.policy.add_endpoint(self.now, label)?;
-        let plain_check = protocol.is_plain() && self.config.health_check.is_some();
-        if !protocol.checks_health() && !plain_check {
+        if let Some(old) = self.endpoints.make_room(key) {
+            // Its counts stay in the totals; the protocol is the user's to drop.
+            old.shared.retire(self.links.shard());
+            self.deferred
+                .calls
+                .push_back(Call::Drop(Box::new(old.protocol)));
+        }
+        let shared = match self.links.registry().shared(name) {
+            Ok(shared) => shared,
+            Err(error) => {
+                self.policy.remove_endpoint(key);
+                return Err(error);
+            }
+        };
+        if !checked {
             self.policy.skip_health_checks(key);
         }
         self.endpoints.insert(Entry {
@@ -321,7 +278,7 @@ impl Core {
         let Some(entry) = self.endpoints.get_mut(endpoint) else {
             return;
         };
-        let event = match entry.shared.acquire(self.links.shard, self.now) {
+        let event = match entry.shared.acquire(self.links.shard(), self.now) {
             Acquire::Granted => Event::PermitGranted {
                 endpoint,
                 held: held(entry),
@@ -338,7 +295,7 @@ impl Core {
 
     pub(crate) fn withdraw_permit(&mut self, endpoint: EndpointKey) {
         if let Some(entry) = self.endpoints.get_mut(endpoint) {
-            entry.shared.withdraw(self.links.shard);
+            entry.shared.withdraw(self.links.shard());
             entry.queued = false;
         }
     }
@@ -347,7 +304,7 @@ impl Core {
         let Some(entry) = self.endpoints.get_mut(endpoint) else {
             return;
         };
-        entry.shared.release(self.links.shard);
+        entry.shared.release(self.links.shard());
         // The policy answers each demand by one permit. It may have gone to another core, or back
         // to this one: whoever still waits is told of again.
         entry.demand = None;
@@ -356,7 +313,7 @@ impl Core {
 
     /// What other cores did to the endpoints that this one shares with them.
     pub(crate) fn hear_notices(&mut self) {
-        self.links.wake.take();
+        self.links.wake().take();
         for id in self.links.drain_notices() {
             let Some(endpoint) = self.endpoints.by_id.get(&id).copied() else {
                 continue;
@@ -374,8 +331,8 @@ impl Core {
         let Some(entry) = self.endpoints.get_mut(endpoint) else {
             return;
         };
-        let granted = entry.shared.take_granted(self.links.shard);
-        let since = entry.shared.demand(self.links.shard);
+        let granted = entry.shared.take_granted(self.links.shard());
+        let since = entry.shared.demand(self.links.shard());
         let changed = entry.demand != since;
         entry.demand = since;
         if granted {
@@ -395,7 +352,7 @@ impl Core {
         queued.retain(|endpoint| {
             let entry = self.endpoints.get(*endpoint).filter(|entry| entry.queued);
             if let (Some(entry), Some(since)) = (entry, self.policy.oldest_wait(*endpoint)) {
-                entry.shared.renew(self.links.shard, since);
+                entry.shared.renew(self.links.shard(), since);
             }
             entry.is_some()
         });
@@ -411,7 +368,7 @@ impl Core {
         if entry.demand.is_none() {
             return;
         }
-        let since = entry.shared.demand(self.links.shard);
+        let since = entry.shared.demand(self.links.shard());
         if since != entry.demand {
             entry.demand = since;
             self.tell(Event::DemandRenewed { endpoint, since });
@@ -422,14 +379,14 @@ impl Core {
 
     pub(crate) fn board_opened(&mut self, endpoint: EndpointKey, address: SocketAddr) {
         if let Some(entry) = self.endpoints.get(endpoint) {
-            entry.shared.board().opened(self.links.shard, address);
+            entry.shared.board().opened(self.links.shard(), address);
         }
         self.endpoints.touch(endpoint);
     }
 
     pub(crate) fn board_closed(&mut self, endpoint: EndpointKey, address: SocketAddr) {
         if let Some(entry) = self.endpoints.get(endpoint) {
-            entry.shared.board().closed(self.links.shard, address);
+            entry.shared.board().closed(self.links.shard(), address);
         }
         self.endpoints.touch(endpoint);
     }
@@ -437,6 +394,14 @@ impl Core {
     /// Shows the other cores what has changed.
     pub(crate) fn publish(&mut self) {
         while let Some(key) = self.endpoints.dirty.pop() {
+            self.publish_one(key);
+        }
+    }
+
+    /// The core ends: the others get its last counts.
+    pub(crate) fn publish_last(&mut self) {
+        self.policy.end();
+        for key in self.endpoints.keys() {
             self.publish_one(key);
         }
     }
@@ -450,7 +415,7 @@ impl Core {
             entry
                 .shared
                 .published()
-                .publish(self.links.shard, &counts::values(counts));
+                .publish(self.links.shard(), &counts::values(counts));
         }
     }
 }

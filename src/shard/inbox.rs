@@ -43,8 +43,8 @@ impl Inbox {
         self.jobs.pop()
     }
 
-    /// Takes no more; what was left is dropped, which tells its senders.
-    pub(super) fn close(&self) {
-        drop(self.jobs.close());
+    /// Takes no more. Dropping what was left tells its senders.
+    pub(super) fn close(&self) -> Vec<Job> {
+        self.jobs.close()
     }
 }

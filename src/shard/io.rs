@@ -5,7 +5,6 @@
 //! deadline; a handle whose connection has ended gets `Closed`.
 
 use std::future::poll_fn;
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -17,28 +16,24 @@ use crate::ring::{End, OwnedBuf};
 use crate::time::Tick;
 
 use super::Shard;
-use super::cells::{ConnCell, Side, Stage, keep_waker};
+use super::cells::{ConnCell, Side, Stage, Use, keep_waker};
 use super::chunk::Chunk;
 use super::core::Core;
 use super::deferred::Deferred;
 
 impl Shard {
     /// The next piece of the stream; `None` at its end.
-    pub(crate) fn poll_chunk(
-        &self,
-        conn: ConnKey,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Chunk>>> {
-        self.enter(|core| core.poll_chunk(conn, cx))
+    pub(crate) fn poll_chunk(&self, at: Use, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>>> {
+        self.enter(|core| core.poll_chunk(at, cx))
     }
 
     /// Puts a piece back in front of the stream. An empty one is dropped.
-    pub(crate) fn unread(&self, conn: ConnKey, chunk: Chunk) {
+    pub(crate) fn unread(&self, at: Use, chunk: Chunk) {
         if chunk.is_empty() {
             return;
         }
         // The chunk is dropped outside if its connection has ended.
-        let _rest = self.enter(|core| match core.cells.get_mut(conn) {
+        let _rest = self.enter(|core| match core.cells.usable(at) {
             Some(cell) if !cell.is_closing() => {
                 cell.front.push_front(chunk);
                 None
@@ -49,63 +44,65 @@ impl Shard {
 
     pub(crate) fn poll_write(
         &self,
-        conn: ConnKey,
+        at: Use,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize>> {
-        self.enter(|core| core.poll_write(conn, cx, bytes))
+        self.enter(|core| core.poll_write(at, cx, bytes))
     }
 
-    pub(crate) fn poll_flush(&self, conn: ConnKey, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.enter(|core| core.poll_flush(conn, cx))
+    pub(crate) fn poll_flush(&self, at: Use, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.enter(|core| core.poll_flush(at, cx))
     }
 
-    pub(crate) fn shutdown_write(&self, conn: ConnKey) -> Result<()> {
+    pub(crate) fn shutdown_write(&self, at: Use) -> Result<()> {
         self.enter(|core| {
-            let cell = usable(&mut core.cells, conn)?;
+            let cell = usable(&mut core.cells, at)?;
             // Half a stream is no stream for the next user.
-            cell.unfinished = true;
-            core.backend.shutdown_write(conn.0);
+            cell.torn = true;
+            core.backend.shutdown_write(at.conn.0);
             Ok(())
         })
     }
 
-    /// Says that a message is half written (`true`) or whole again.
-    pub(crate) fn mark_unfinished(&self, conn: ConnKey, unfinished: bool) {
+    /// A message was written in part, and the rest will not be.
+    pub(crate) fn tear(&self, at: Use) {
         self.enter(|core| {
-            if let Some(cell) = core.cells.get_mut(conn) {
-                cell.unfinished = unfinished;
+            if let Some(cell) = core.cells.usable(at) {
+                cell.torn = true;
             }
         });
     }
 
     /// Gives `buf` to the kernel and waits until it is back.
-    pub(crate) async fn write_owned<B: IoBuf>(
-        self: &Rc<Self>,
-        conn: ConnKey,
-        buf: B,
-    ) -> (Result<()>, B) {
+    pub(crate) async fn write_owned<B: IoBuf>(&self, at: Use, buf: B) -> (Result<()>, B) {
         if buf.bytes_init() == 0 {
             return (Ok(()), buf);
         }
-        let started = self.enter(|core| core.start_owned(conn, OwnedBuf::new(buf)));
+        // Asks the user's buffer where it is, so before the core is borrowed.
+        let owned = OwnedBuf::new(buf);
+        let started = self.enter(|core| core.start_owned(at, owned));
         if let Err((error, owned)) = started {
             return (Err(error), back(owned));
         }
-        let _wait = OwnedWait { shard: self, conn };
-        let (result, owned) = poll_fn(|cx| self.enter(|core| core.poll_owned(conn, cx))).await;
-        self.mark_unfinished(conn, false);
+        let mut wait = OwnedWait {
+            shard: self,
+            at,
+            done: false,
+        };
+        let (result, owned) = poll_fn(|cx| self.enter(|core| core.poll_owned(at.conn, cx))).await;
+        wait.done = true;
         (result, back(owned))
     }
 
     /// A new read begins: its deadline counts from its first wait.
-    pub(crate) fn begin_read(&self, conn: ConnKey) {
-        self.enter(|core| core.cells.get_mut(conn).map(|cell| cell.read.begin()));
+    pub(crate) fn begin_read(&self, at: Use) {
+        self.enter(|core| core.cells.usable(at).map(|cell| cell.read.begin()));
     }
 
     /// A new write begins: its deadline counts from its first wait.
-    pub(crate) fn begin_write(&self, conn: ConnKey) {
-        self.enter(|core| core.cells.get_mut(conn).map(|cell| cell.write.begin()));
+    pub(crate) fn begin_write(&self, at: Use) {
+        self.enter(|core| core.cells.usable(at).map(|cell| cell.write.begin()));
     }
 
     /// What becomes of an exclusive connection that its user gives back (the return rule).
@@ -120,16 +117,21 @@ impl Shard {
             None => Return::Clean,
         })
     }
+
+    /// Why a connection that was just granted is of no use to anybody, if it died on its way.
+    pub(crate) fn dead_on_arrival(&self, conn: ConnKey) -> Option<CloseReason> {
+        self.enter(|core| core.cells.get(conn).and_then(fate))
+    }
 }
 
 impl Core {
-    fn poll_chunk(&mut self, conn: ConnKey, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>>> {
+    fn poll_chunk(&mut self, at: Use, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>>> {
         self.refresh();
-        let cell = usable(&mut self.cells, conn)?;
+        let cell = usable(&mut self.cells, at)?;
         let next = cell.front.pop_front();
-        let next = next.or_else(|| self.backend.read(conn.0).map(Chunk::kernel));
+        let next = next.or_else(|| self.backend.read(at.conn.0).map(Chunk::kernel));
         if let Some(chunk) = next {
-            cell.read.done(&mut self.deferred.stale);
+            cell.read.done(cx, &mut self.deferred);
             return Poll::Ready(Ok(Some(chunk)));
         }
         if let Some(error) = &cell.failure {
@@ -142,106 +144,121 @@ impl Core {
             }
             None => {}
         }
-        let limit = self.config.read_timeout;
-        wait(
-            &mut cell.read,
+        let (shared, limit) = (cell.shared, self.config.read_timeout);
+        let wait = Wait {
             cx,
-            self.now,
+            now: self.now,
             limit,
-            ErrorKind::ReadTimeout,
-            &mut self.deferred,
-        )?;
-        self.arm_timer(conn);
+            shared,
+        };
+        wait.on(&mut cell.read, ErrorKind::ReadTimeout, &mut self.deferred)?;
+        self.arm_timer(at.conn);
         Poll::Pending
     }
 
-    fn poll_write(
-        &mut self,
-        conn: ConnKey,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<Result<usize>> {
+    fn poll_write(&mut self, at: Use, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         self.refresh();
-        let cell = usable(&mut self.cells, conn)?;
+        let cell = usable(&mut self.cells, at)?;
         if let Some(error) = &cell.failure {
             return Poll::Ready(Err(error.clone()));
         }
-        let taken = match bytes.is_empty() {
-            true => return Poll::Ready(Ok(0)),
-            false => self.backend.write(conn.0, bytes)?,
-        };
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let taken = self.backend.write(at.conn.0, bytes)?;
         if taken > 0 {
-            cell.write.done(&mut self.deferred.stale);
+            cell.write.done(cx, &mut self.deferred);
             return Poll::Ready(Ok(taken));
         }
-        let limit = self.config.write_timeout;
-        wait(
-            &mut cell.write,
+        let (shared, limit) = (cell.shared, self.config.write_timeout);
+        let wait = Wait {
             cx,
-            self.now,
+            now: self.now,
             limit,
-            ErrorKind::WriteTimeout,
-            &mut self.deferred,
-        )?;
-        self.arm_timer(conn);
+            shared,
+        };
+        wait.on(&mut cell.write, ErrorKind::WriteTimeout, &mut self.deferred)?;
+        self.arm_timer(at.conn);
         Poll::Pending
     }
 
-    fn poll_flush(&mut self, conn: ConnKey, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    fn poll_flush(&mut self, at: Use, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.refresh();
-        let cell = usable(&mut self.cells, conn)?;
+        let cell = usable(&mut self.cells, at)?;
         if let Some(error) = &cell.failure {
             return Poll::Ready(Err(error.clone()));
         }
-        if self.backend.is_flushed(conn.0) {
-            cell.write.done(&mut self.deferred.stale);
+        if self.backend.is_flushed(at.conn.0) {
+            cell.write.done(cx, &mut self.deferred);
             return Poll::Ready(Ok(()));
         }
-        self.backend.notify_flushed(conn.0);
-        let limit = self.config.write_timeout;
-        wait(
-            &mut cell.write,
+        self.backend.notify_flushed(at.conn.0);
+        let (shared, limit) = (cell.shared, self.config.write_timeout);
+        let wait = Wait {
             cx,
-            self.now,
+            now: self.now,
             limit,
-            ErrorKind::WriteTimeout,
-            &mut self.deferred,
-        )?;
-        self.arm_timer(conn);
+            shared,
+        };
+        wait.on(&mut cell.write, ErrorKind::WriteTimeout, &mut self.deferred)?;
+        self.arm_timer(at.conn);
         Poll::Pending
     }
 
     fn start_owned(
         &mut self,
-        conn: ConnKey,
+        at: Use,
         buf: OwnedBuf,
     ) -> std::result::Result<(), (Error, OwnedBuf)> {
-        let cell = match usable(&mut self.cells, conn) {
+        self.refresh();
+        let cell = match usable(&mut self.cells, at) {
             Ok(cell) => cell,
             Err(error) => return Err((error, buf)),
         };
         if let Some(error) = &cell.failure {
             return Err((error.clone(), buf));
         }
-        if cell.unfinished {
-            let text = "a write is unfinished on this connection";
+        if cell.torn || self.owned.contains_key(&at.conn) {
+            let text = "another buffer is being written on this connection, or was given up";
             return Err((Error::new(ErrorKind::InvalidInput, text), buf));
         }
-        self.backend.write_owned(conn.0, buf)?;
-        cell.unfinished = true;
+        self.backend.write_owned(at.conn.0, buf)?;
         cell.write.deadline = Some(self.now.plus(self.config.write_timeout));
-        self.owned.insert(conn, OwnedWrite::default());
-        self.arm_timer(conn);
+        let unsent = self.backend.unsent(at.conn.0);
+        self.owned.insert(at.conn, OwnedWrite::new(unsent));
+        self.arm_timer(at.conn);
         Ok(())
     }
 
     fn poll_owned(&mut self, conn: ConnKey, cx: &mut Context<'_>) -> Poll<(Result<()>, OwnedBuf)> {
-        let owned = self.owned.entry(conn).or_default();
+        let owned = self.owned.entry(conn).or_insert_with(|| OwnedWrite::new(0));
         if let Some(returned) = owned.returned.take() {
             return Poll::Ready(returned);
         }
         keep_waker(&mut owned.waker, cx, &mut self.deferred.stale);
         Poll::Pending
+    }
+
+    /// The write deadline of `conn` has passed while a buffer of its user's is with the kernel:
+    /// if nothing of it moved meanwhile, only closing the connection gets it back.
+    pub(crate) fn owned_is_late(&mut self, conn: ConnKey) {
+        let Some(owned) = self.owned.get_mut(&conn) else {
+            return;
+        };
+        let unsent = self.backend.unsent(conn.0);
+        if unsent < owned.unsent {
+            owned.unsent = unsent;
+            if let Some(cell) = self.cells.get_mut(conn) {
+                cell.write.deadline = Some(self.now.plus(self.config.write_timeout));
+            }
+            return;
+        }
+        let text = format!(
+            "nothing moved for {} ms",
+            self.config.write_timeout.as_millis()
+        );
+        let error = Error::new(ErrorKind::WriteTimeout, text).context("writing");
+        self.cut(conn, error, CloseReason::Failed);
     }
 
     fn judge(&mut self, conn: ConnKey) -> Return {
@@ -254,7 +271,7 @@ impl Core {
         if let Some(reason) = fate(cell) {
             return Return::Discard(reason);
         }
-        let reason = if cell.unfinished || self.backend.unsent(conn.0) > 0 {
+        let reason = if self.backend.unsent(conn.0) > 0 {
             CloseReason::UnfinishedWrite
         } else if !cell.front.is_empty() || self.backend.unread(conn.0) > 0 {
             CloseReason::Unread
@@ -279,28 +296,44 @@ fn back<B: IoBuf>(owned: OwnedBuf) -> B {
 
 /// A buffer that the kernel has and its writer waits for. The ring hands it out after its last
 /// completion, also when the connection is closed meanwhile.
-#[derive(Default)]
 pub(crate) struct OwnedWrite {
     pub(crate) waker: Option<Waker>,
     pub(crate) returned: Option<(Result<()>, OwnedBuf)>,
+    /// How much was unsent when it was last looked at.
+    unsent: usize,
 }
 
-/// Forgets the wait when the writer goes away; the buffer is then dropped when it comes back.
+impl OwnedWrite {
+    fn new(unsent: usize) -> Self {
+        Self {
+            waker: None,
+            returned: None,
+            unsent,
+        }
+    }
+}
+
+/// Forgets the wait when the writer goes away; the buffer is then dropped when it comes back, and
+/// nobody else may have the connection.
 struct OwnedWait<'a> {
     shard: &'a Shard,
-    conn: ConnKey,
+    at: Use,
+    done: bool,
 }
 
 impl Drop for OwnedWait<'_> {
     fn drop(&mut self) {
-        // The user's buffer is dropped here, with nothing borrowed.
-        let _entry = self.shard.enter(|core| core.owned.remove(&self.conn));
+        // The user's buffer, if it has come back, is dropped here, with nothing borrowed.
+        let _entry = self.shard.enter(|core| core.owned.remove(&self.at.conn));
+        if !self.done {
+            self.shard.tear(self.at);
+        }
     }
 }
 
 /// The cell of a connection that may be used, or why it may not.
-fn usable(cells: &mut super::cells::Cells, conn: ConnKey) -> Result<&mut ConnCell> {
-    match cells.get_mut(conn) {
+fn usable(cells: &mut super::cells::Cells, at: Use) -> Result<&mut ConnCell> {
+    match cells.usable(at) {
         Some(cell) if !cell.is_closing() => Ok(cell),
         Some(cell) => Err(cell.failure.clone().unwrap_or_else(closed)),
         None => Err(closed()),
@@ -308,42 +341,49 @@ fn usable(cells: &mut super::cells::Cells, conn: ConnKey) -> Result<&mut ConnCel
 }
 
 fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the connection has ended")
+    Error::new(
+        ErrorKind::Closed,
+        "the connection has ended, or is not this user's any more",
+    )
 }
 
 /// Why the connection cannot serve anybody else, if it cannot.
 fn fate(cell: &ConnCell) -> Option<CloseReason> {
     match (&cell.failure, cell.end) {
-        (Some(_), _) => Some(CloseReason::Failed),
-        (None, Some(End::Eof)) => Some(CloseReason::PeerClosed),
-        (None, Some(End::Reset(_))) => Some(CloseReason::Reset),
-        (None, None) => match cell.stage {
-            Stage::Closing(reason) => Some(reason),
-            _ => None,
-        },
+        (Some(_), _) => return Some(CloseReason::Failed),
+        (None, Some(End::Eof)) => return Some(CloseReason::PeerClosed),
+        (None, Some(End::Reset(_))) => return Some(CloseReason::Reset),
+        (None, None) => {}
+    }
+    match cell.stage {
+        Stage::Closing(reason) => Some(reason),
+        _ => cell.torn.then_some(CloseReason::UnfinishedWrite),
     }
 }
 
-/// Makes the calling task the one that waits on `side`, until `limit` after the first wait.
-fn wait(
-    side: &mut Side,
-    cx: &Context<'_>,
+/// A task that must wait, until `limit` after its operation first had to.
+struct Wait<'a, 'b> {
+    cx: &'a Context<'b>,
     now: Tick,
     limit: Duration,
-    late: ErrorKind,
-    deferred: &mut Deferred,
-) -> Result<()> {
-    side.deadline.get_or_insert_with(|| now.plus(limit));
-    if side.late {
-        side.done(&mut deferred.stale);
-        let doing = if late == ErrorKind::ReadTimeout {
-            "reading"
-        } else {
-            "writing"
-        };
-        let text = format!("nothing moved for {} ms", limit.as_millis());
-        return Err(Error::new(late, text).context(doing));
+    shared: bool,
+}
+
+impl Wait<'_, '_> {
+    fn on(&self, side: &mut Side, late: ErrorKind, deferred: &mut Deferred) -> Result<()> {
+        side.deadline
+            .get_or_insert_with(|| self.now.plus(self.limit));
+        if side.late {
+            side.done(self.cx, deferred);
+            let doing = if late == ErrorKind::ReadTimeout {
+                "reading"
+            } else {
+                "writing"
+            };
+            let text = format!("nothing moved for {} ms", self.limit.as_millis());
+            return Err(Error::new(late, text).context(doing));
+        }
+        side.wait(self.cx, self.shared, &mut deferred.stale);
+        Ok(())
     }
-    side.wait(cx, &mut deferred.stale);
-    Ok(())
 }

@@ -11,10 +11,12 @@ mod chunk;
 mod core;
 mod counts;
 mod deferred;
+mod ending;
 mod endpoints;
 mod erased;
 mod inbox;
 mod io;
+mod links;
 mod perform;
 mod report;
 mod resolve;
@@ -33,16 +35,18 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::local;
 use crate::policy::event::{ConnKey, Return, WaiterKey};
-use crate::ring::{self, Next, Turn, clock};
+use crate::ring::{self, Next, Turn};
 use crate::share::ShardId;
 
+pub(crate) use self::cells::Use;
 pub use self::chunk::Chunk;
 pub(crate) use self::core::Core;
 pub(crate) use self::deferred::Job;
-pub(crate) use self::endpoints::{Account, EndpointRef, Links, SharedState};
+pub(crate) use self::endpoints::{Account, EndpointRef};
 pub use self::erased::Access;
 pub(crate) use self::erased::{ConnectionProtocol, Opened, ProtocolKey};
 pub(crate) use self::inbox::Inbox;
+pub(crate) use self::links::{Links, SharedState};
 pub use self::report::{ShardStats, Trace, TraceRecord};
 
 /// What a get has at once.
@@ -50,6 +54,15 @@ pub use self::report::{ShardStats, Trace, TraceRecord};
 pub(crate) enum Gotten {
     Ready { conn: ConnKey, reused: bool },
     Waiting(WaiterKey),
+}
+
+/// A connection in a user's hands.
+pub(crate) struct Checkout {
+    pub(crate) at: Use,
+    /// What the protocol keeps for it.
+    pub(crate) state: Option<Rc<dyn Any>>,
+    /// Whether others may hold it too.
+    pub(crate) shared: bool,
 }
 
 /// One core's pool.
@@ -75,6 +88,10 @@ impl Shard {
 
     pub(crate) fn id(&self) -> ShardId {
         self.id
+    }
+
+    pub(crate) fn has_health_check(&self) -> bool {
+        self.enter(|core| core.config.health_check.is_some())
     }
 
     /// Borrows the core for `work`, then runs what the work deferred.
@@ -132,11 +149,19 @@ impl Shard {
         self.enter(|core| core.cells.get(conn).map(|cell| cell.address))
     }
 
-    /// The protocol's state of a connection, and whether others may hold it too.
-    pub(crate) fn state_of(&self, conn: ConnKey) -> (Option<Rc<dyn Any>>, bool) {
+    /// What a user who was just given `conn` needs to know of it.
+    pub(crate) fn checkout(&self, conn: ConnKey) -> Checkout {
         self.enter(|core| match core.cells.get(conn) {
-            Some(cell) => (cell.state.clone(), cell.shared),
-            None => (None, false),
+            Some(cell) => Checkout {
+                at: cell.current_use(),
+                state: cell.state.clone(),
+                shared: cell.shared,
+            },
+            None => Checkout {
+                at: Use::for_life(conn),
+                state: None,
+                shared: false,
+            },
         })
     }
 
@@ -144,7 +169,7 @@ impl Shard {
     /// rest at `deadline` and returns how many that were.
     pub(crate) async fn drain(&self, deadline: Duration) -> usize {
         let until = self.enter(|core| {
-            core.now = clock::now();
+            core.refresh();
             core.start_drain();
             core.now.plus(deadline)
         });
@@ -173,14 +198,11 @@ impl Shard {
 
 impl Turn for Shard {
     fn turn(&self, cx: &mut Context<'_>) -> Next {
-        let due = self.enter(|core| {
+        self.enter(|core| {
             core.links.wake().register(cx.waker());
-            core.turn()
+            core.turn();
         });
-        match self.enter(|core| core.ended) {
-            true => Next::Stop,
-            false => Next::At(due),
-        }
+        self.enter(Core::rest)
     }
 
     fn queued(&self) -> usize {

@@ -115,12 +115,13 @@ impl Core {
 
     /// `init` has ended.
     pub(crate) fn initialised(&mut self, conn: ConnKey, opened: Result<super::erased::Opened>) {
-        let Some(cell) = self.cells.get_mut(conn) else {
+        self.refresh();
+        let cell = self.cells.get_mut(conn);
+        let Some(cell) = cell.filter(|cell| matches!(cell.stage, Stage::Initialising(_))) else {
+            // Too late; what it made is the user's to drop.
+            self.deferred.calls.push_back(Call::Drop(Box::new(opened)));
             return;
         };
-        if !matches!(cell.stage, Stage::Initialising(_)) {
-            return;
-        }
         cell.stage = Stage::Ready;
         cell.task = None;
         let event = match opened {
@@ -174,6 +175,7 @@ impl Core {
 
     /// A health check has ended.
     pub(crate) fn health_checked(&mut self, conn: ConnKey, healthy: bool) {
+        self.refresh();
         let Some(cell) = self.cells.get_mut(conn) else {
             return;
         };
@@ -183,7 +185,7 @@ impl Core {
         cell.stage = Stage::Ready;
         cell.task = None;
         let clean = cell.front.is_empty()
-            && !cell.unfinished
+            && !cell.torn
             && self.backend.unread(conn.0) == 0
             && self.backend.unsent(conn.0) == 0;
         self.tell(Event::HealthChecked {
@@ -223,7 +225,7 @@ impl Core {
 
     fn grant(&mut self, waiter: WaiterKey, conn: ConnKey, reused: bool) {
         if let Some(cell) = self.cells.get_mut(conn) {
-            cell.holders += 1;
+            cell.hold();
         }
         let lost = self
             .waiters

@@ -56,6 +56,8 @@ struct Running {
     endpoints: Vec<EndpointKey>,
     lookup: Lookup,
     sockets: Vec<(QueryId, Key)>,
+    /// What is to be sent once a socket is free. Bounded by the queries of one lookup.
+    unsent: VecDeque<(QueryId, SocketAddr, Vec<u8>)>,
 }
 
 /// The lookups of one core.
@@ -67,10 +69,11 @@ pub(crate) struct Lookups {
 
 impl Lookups {
     pub(crate) fn poll_timeout(&self) -> Option<Tick> {
-        self.running
-            .iter()
-            .filter_map(|running| running.lookup.poll_timeout())
-            .min()
+        if self.running.len() < MAX_RUNNING && !self.waiting.is_empty() {
+            return Some(Tick::ZERO);
+        }
+        let running = self.running.iter();
+        running.filter_map(|it| it.lookup.poll_timeout()).min()
     }
 
     /// The lookup whose query has the socket `key`.
@@ -148,12 +151,12 @@ impl Core {
         }
         match self.start_lookup(&host) {
             Ok(lookup) => {
-                let (endpoints, sockets) = (vec![endpoint], Vec::new());
                 self.lookups.running.push(Running {
                     host,
-                    endpoints,
+                    endpoints: vec![endpoint],
                     lookup,
-                    sockets,
+                    sockets: Vec::new(),
+                    unsent: VecDeque::new(),
                 });
                 self.advance(self.lookups.running.len() - 1);
             }
@@ -182,12 +185,12 @@ impl Core {
                     query,
                     server,
                     bytes,
-                } => match self.backend.datagram(server, bytes) {
-                    Ok(key) => running.sockets.push((query, key)),
-                    // No socket to be had is the same to the lookup as one that fails.
-                    Err(_) => running.lookup.handle_failed(self.now, query, libc::EMFILE),
-                },
+                } => {
+                    running.unsent.push_back((query, server, bytes));
+                    self.send_queries(at);
+                }
                 Action::Close { query } => {
+                    running.unsent.retain(|(unsent, _, _)| *unsent != query);
                     let socket = running.sockets.iter().position(|(it, _)| *it == query);
                     if let Some(socket) = socket {
                         let (_, key) = running.sockets.swap_remove(socket);
@@ -199,6 +202,27 @@ impl Core {
                     return;
                 }
             }
+        }
+    }
+
+    /// Sends what the lookup at `at` wants sent, as far as there are sockets. The rest waits for
+    /// one to be closed, or for the lookup to give it up.
+    fn send_queries(&mut self, at: usize) {
+        while let Some(running) = self.lookups.running.get_mut(at)
+            && let Some((query, server, bytes)) = running.unsent.front()
+        {
+            let Ok(key) = self.backend.datagram(*server, bytes.clone()) else {
+                return;
+            };
+            running.sockets.push((*query, key));
+            running.unsent.pop_front();
+        }
+    }
+
+    /// The socket of a query is closed: another query may have it.
+    pub(crate) fn datagram_closed(&mut self) {
+        for at in 0..self.lookups.running.len() {
+            self.send_queries(at);
         }
     }
 
@@ -219,28 +243,29 @@ impl Core {
                 absent: None,
             }) => Learned::Failure { error },
         };
-        let known = self
-            .links
-            .registry()
-            .names()
-            .insert(self.now, &ended.host, learned);
+        let names = self.links.registry().names();
+        let known = names.insert(self.now, &ended.host, learned);
         for endpoint in ended.endpoints {
             self.known(endpoint, &known);
         }
-        // One place is free; those that wait for a name that is known by now need none.
-        let waiting = self.lookups.waiting.len();
-        for _ in 0..waiting {
-            if self.lookups.running.len() >= MAX_RUNNING {
-                return;
-            }
-            let Some(next) = self.lookups.waiting.pop_front() else {
-                return;
-            };
+        if !self.lookups.waiting.is_empty() {
+            // The next in line begins in the driver's turn, not in here: a line of names that fail
+            // at once would nest as deep as it is long.
+            self.signal.wake();
+        }
+    }
+
+    /// Begins the lookups that waited for a place, as far as there are any.
+    fn begin_waiting(&mut self) {
+        while self.lookups.running.len() < MAX_RUNNING
+            && let Some(next) = self.lookups.waiting.pop_front()
+        {
             self.resolve(next);
         }
     }
 
     pub(crate) fn lookups_due(&mut self) {
+        self.begin_waiting();
         let mut at = 0;
         while let Some(running) = self.lookups.running.get_mut(at) {
             if running

@@ -154,6 +154,13 @@ impl Shard {
         }
     }
 
+    /// Runs the user's code; `None`, and counted, if it panicked.
+    pub(crate) fn contain<R>(&self, call: impl FnOnce() -> R) -> Option<R> {
+        let value = contain(call);
+        self.count_panic(value.is_none());
+        value
+    }
+
     pub(super) fn count_panic(&self, panicked: bool) {
         if panicked {
             self.panics.set(self.panics.get() + 1);

@@ -87,8 +87,18 @@ impl Published {
         values.take(self.len).collect()
     }
 
-    /// Drops the gauges of `shard` and retires its counters: it has ended.
+    /// Drops the gauges of `shard` and retires its counters: it has let go of the endpoint. From
+    /// that shard's thread alone.
+    pub(super) fn retire(&self, shard: ShardId) {
+        self.settle(shard, false);
+    }
+
+    /// The same for a shard that has ended: what it still publishes is ignored.
     pub(super) fn forget(&self, shard: ShardId) {
+        self.settle(shard, true);
+    }
+
+    fn settle(&self, shard: ShardId, ended: bool) {
         let Some(block) = self.blocks.get(shard) else {
             return;
         };
@@ -102,8 +112,10 @@ impl Published {
             }
             cell.store(0, Ordering::Relaxed);
         }
-        let next = shard.epoch.saturating_add(1);
-        block.epoch.store(next, Ordering::Release);
+        if ended {
+            let next = shard.epoch.saturating_add(1);
+            block.epoch.store(next, Ordering::Release);
+        }
     }
 }
 

@@ -149,8 +149,13 @@ impl<K: Eq + Hash + Clone> Registry<K> {
         if let Some(shared) = endpoints.by_key.get(key) {
             return Ok(shared.clone());
         }
-        if endpoints.by_key.len() >= self.limits.endpoints && !endpoints.evict() {
-            let most = self.limits.endpoints;
+        // Each shard keeps at most as many as `limits.endpoints`; beyond that, those that no shard
+        // keeps go first.
+        let most = self.limits.endpoints.saturating_mul(self.limits.shards);
+        if endpoints.by_key.len() >= self.limits.endpoints
+            && !endpoints.evict()
+            && endpoints.by_key.len() >= most
+        {
             let message = format!("all {most} endpoints that the group may know are in use");
             return Err(Error::new(ErrorKind::Exhausted, message));
         }
@@ -251,6 +256,11 @@ impl SharedEndpoint {
     /// Gives one permit of `shard` back; it goes to the shard that has waited longest.
     pub(crate) fn release(&self, shard: ShardId) {
         self.tell(self.permits.release(shard));
+    }
+
+    /// `shard` lets go of the endpoint: its gauges are nothing, its counters stay in the totals.
+    pub(crate) fn retire(&self, shard: ShardId) {
+        self.published.retire(shard);
     }
 
     /// Whether the queued request of `shard` was granted; says so once.

@@ -29,21 +29,33 @@ pub(super) fn missing_names(document: &str, text: &str, names: &[String]) -> Vec
         .collect()
 }
 
-/// What stands directly in `src`, folders with a slash.
+/// What stands directly in `src`, folders with a slash; a folder beside a file of the same name is
+/// part of that.
 pub(super) fn source_entries() -> Vec<String> {
-    let entries = fs::read_dir(root().join("src")).expect("src can be listed");
-    let entries = entries.map(|entry| entry.expect("an entry of src"));
+    let has_file = |folder: &str| root().join("src").join(folder.replace('/', ".rs")).exists();
+    let entries = entries_of("src").into_iter();
     entries
-        .map(|entry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let folder = entry.path().is_dir();
-            if folder { format!("{name}/") } else { name }
-        })
-        .filter(|name| name.ends_with('/') || name.ends_with(".rs"))
-        // A folder beside a file of the same name is part of it.
-        .filter(|name| {
-            !root().join("src").join(name.replace('/', ".rs")).exists() || !name.ends_with('/')
-        })
+        .filter(|name| name.ends_with(".rs") || name.ends_with('/') && !has_file(name))
+        .collect()
+}
+
+/// The files of tests, without their extension.
+pub(super) fn test_entries() -> Vec<String> {
+    let entries = entries_of("tests").into_iter();
+    entries
+        .filter_map(|name| name.strip_suffix(".rs").map(ToOwned::to_owned))
+        .collect()
+}
+
+fn entries_of(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(folder)).expect("the folder can be listed");
+    let name_of = |entry: fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let slash = if entry.path().is_dir() { "/" } else { "" };
+        name + slash
+    };
+    entries
+        .map(|entry| name_of(entry.expect("an entry of the folder")))
         .collect()
 }
 

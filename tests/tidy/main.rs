@@ -10,7 +10,9 @@ mod source;
 
 use std::path::{Path, PathBuf};
 
-use documents::{broken_links, dependencies, missing_names, missing_tests, source_entries};
+use documents::{
+    broken_links, dependencies, missing_names, missing_tests, source_entries, test_entries,
+};
 use rules::*;
 use source::{File, Problems, files_under, read, tree};
 
@@ -156,6 +158,10 @@ const RULES: &[Rule] = &[
                 "// SAFETY: for f alone.\nunsafe { f() };\nunsafe { g() };",
             ),
             ("src/ring/mem.rs", "unsafe impl Send for X {}"),
+            (
+                "src/ring/mem.rs",
+                "// SAFETY: as said.\nunsafe impl X for Y {\n}\nunsafe fn f();",
+            ),
             ("src/ring/mem.rs", "/// Does things.\nunsafe fn f() {}"),
         ],
         good: &[
@@ -170,6 +176,10 @@ const RULES: &[Rule] = &[
             (
                 "src/ring/mem.rs",
                 "/// # Safety\n///\n/// Once.\npub(super) unsafe fn f() {}",
+            ),
+            (
+                "tests/a.rs",
+                "// SAFETY: as said.\nunsafe impl X for Y {\n    unsafe fn f() {\n    }\n}",
             ),
         ],
     },
@@ -275,6 +285,8 @@ fn documents_tell_the_truth_about_files() {
     let list = read(Path::new("docs/dependencies.md"));
     let crates = dependencies(&read(Path::new("Cargo.toml")));
     problems.extend(missing_names("docs/dependencies.md", &list, &crates));
+    let tests = read(Path::new("docs/testing.md"));
+    problems.extend(missing_names("docs/testing.md", &tests, &test_entries()));
     problems.extend(missing_tests(&read(Path::new("docs/safety.md")), &tree()));
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }

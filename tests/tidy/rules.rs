@@ -163,10 +163,13 @@ pub(super) fn the_ring_does_not_unwrap(file: &File) -> Problems {
 }
 
 /// `unsafe` blocks and impls have a `SAFETY:` comment above their statement, unsafe functions a
-/// `# Safety` section.
+/// `# Safety` section, unless they stand in an unsafe impl: then the trait states their duty.
 pub(super) fn unsafe_is_argued_for(file: &File) -> Problems {
     let mut problems = Problems::new();
+    let mut in_unsafe_impl = false;
     for (at, line) in file.lines.iter().enumerate() {
+        in_unsafe_impl |= line.code.starts_with("unsafe impl");
+        in_unsafe_impl &= line.code != "}";
         let rest = match line.code.split_once("unsafe") {
             Some((_, rest)) if has_word(&line.code, "unsafe") => rest.trim_start(),
             _ => continue,
@@ -179,6 +182,7 @@ pub(super) fn unsafe_is_argued_for(file: &File) -> Problems {
             {
                 continue;
             }
+            rest if rest.starts_with("fn ") && in_unsafe_impl => continue,
             rest if rest.starts_with("fn ") => "# Safety",
             _ => "SAFETY:",
         };

@@ -11,11 +11,7 @@ use crate::stress::preset::Preset;
 
 /// ringpool: a connection pool per core over io_uring.
 #[derive(Debug, Parser)]
-#[command(
-    name = "ringpool",
-    version,
-    after_help = "Exit status: 0 if all went well, 1 if anything failed, 2 for bad arguments."
-)]
+#[command(name = "ringpool", version, after_help = STATUS)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -24,16 +20,26 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Stress the pool against embedded echo servers and an embedded DNS server
+    ///
+    /// Runs the pool's main job with everything embedded: echo servers on addresses of 127.0.0.0/8
+    /// and a DNS server that answers for their names. A client gets a connection, writes a message,
+    /// reads its echo, compares every byte and releases the connection, for each of its messages.
+    #[command(after_help = STATUS)]
     Stress(StressArgs),
     /// Load a server of yours with one request, again and again
+    ///
+    /// Sends TEXT and reads until TEXT, again and again, on a number of connections; then prints
+    /// throughput, latency and connections per address. It stops by itself.
+    ///
+    /// Both texts take C escapes: \r \n \t \0 \\ \xHH.
+    ///
+    /// The text of --until is any text at the very end of the answer, body included: bytes after it
+    /// would be unread when the connection goes back, and the pool closes such a connection.
+    #[command(after_help = LOAD_EXAMPLES)]
     Load(LoadArgs),
 }
 
-/// Runs the pool's main job with everything embedded: echo servers on addresses of 127.0.0.0/8 and
-/// a DNS server that answers for their names. A client gets a connection, writes a message, reads
-/// its echo, compares every byte and releases the connection, for each of its messages.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct StressArgs {
     /// Run this preset; repeat it for several [default: all but extended_stress]
     #[arg(long = "preset", value_name = "NAME")]
@@ -70,15 +76,7 @@ impl StressArgs {
     }
 }
 
-/// Sends TEXT and reads until TEXT, again and again, on a number of connections; then prints
-/// throughput, latency and connections per address. It stops by itself.
-///
-/// Both texts take C escapes: \r \n \t \0 \\ \xHH.
-///
-/// --until is any text at the very end of the answer, body included: bytes after it would be
-/// unread when the connection goes back, and the pool closes such a connection.
 #[derive(Debug, Clone, clap::Args)]
-#[command(verbatim_doc_comment, after_help = LOAD_EXAMPLES)]
 pub(crate) struct LoadArgs {
     /// The server: a name or an address, and a port
     #[arg(value_name = "HOST:PORT", value_parser = endpoint)]
@@ -106,6 +104,8 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) shards: Option<u16>,
 }
+
+const STATUS: &str = "Exit status: 0 if all went well, 1 if anything failed, 2 for bad arguments.";
 
 const LOAD_EXAMPLES: &str = "\
 Examples:

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use super::*;
-use crate::ring::{Chunk, Driver, Next, Turn, clock, spawn};
+use crate::ring::{Chunk, Driver, Next, OwnedBuf, Turn, clock, spawn};
 use crate::time::Tick;
 
 /// The least that a shard could be.
@@ -17,6 +17,7 @@ struct Shard {
     ring: RefCell<Ring>,
     waiting: RefCell<HashMap<Key, Waker>>,
     connected: Cell<usize>,
+    written: Cell<usize>,
     ended: Cell<bool>,
     deadline: Cell<Tick>,
     turns: Cell<u32>,
@@ -34,10 +35,13 @@ impl Turn for Shard {
                 | Event::Readable { key }
                 | Event::Ended { key, .. }
                 | Event::Closed { key }
+                | Event::WriteDone { key, .. }
                 | Event::Writable { key }) = event
                 else {
                     continue;
                 };
+                let done = matches!(event, Event::WriteDone { .. });
+                self.written.set(self.written.get() + usize::from(done));
                 self.connected.set(
                     self.connected.get() + usize::from(matches!(event, Event::Connected { .. })),
                 );
@@ -77,6 +81,7 @@ impl Shard {
             ring: RefCell::new(ring),
             waiting: RefCell::default(),
             connected: Cell::new(0),
+            written: Cell::new(0),
             ended: Cell::new(false),
             deadline: Cell::new(Tick::NEVER),
             turns: Cell::new(0),
@@ -298,5 +303,29 @@ fn a_buffer_that_comes_back_wakes_starved_receives() {
         let closed = shard.wait(at, |ring| (ring.ops.in_flight() == 0).then_some(()));
         closed.await;
         assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn what_happens_while_submitting_is_told_too() {
+    let address = echo_server();
+    run(move || async move {
+        let shard = Shard::start(config());
+        let at = key(0);
+        shard
+            .ring
+            .borrow_mut()
+            .connect(at, address, &options(), CONNECT);
+        shard
+            .wait(at, |ring| ring.is_watching(at).then_some(()))
+            .await;
+        for round in 1..=20 {
+            // Nothing to send: it is done as soon as it is its turn, and no completion comes.
+            let empty = OwnedBuf::new("");
+            shard.ring.borrow_mut().write_owned(at, empty).unwrap();
+            let written = &shard.written;
+            let done = shard.wait(at, |_| (written.get() == round).then_some(()));
+            done.await;
+        }
     });
 }

@@ -1,9 +1,12 @@
 //! How rings end.
 
+use std::cell::Cell;
 use std::io::Write;
+use std::rc::Rc;
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::ring::OwnedBuf;
 use crate::ring::memory::guard_freed_memory;
 
 #[test]
@@ -114,4 +117,52 @@ fn a_child_of_a_fork_leaves_the_ring_alone() {
     assert_eq!(ring.read_bytes(key(0), 11), b"still there");
     ring.close_wait(key(0));
     ring.assert_clean();
+}
+
+/// A buffer that tells when it is freed.
+struct Telltale(Vec<u8>, Rc<Cell<u32>>);
+
+impl Drop for Telltale {
+    fn drop(&mut self) {
+        self.1.set(self.1.get() + 1);
+    }
+}
+
+// SAFETY: the bytes are a vector's that nobody touches, so they stay where they are.
+#[allow(unsafe_code)]
+unsafe impl tokio_uring::buf::IoBuf for Telltale {
+    fn stable_ptr(&self) -> *const u8 {
+        self.0.as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.0.len()
+    }
+
+    fn bytes_total(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
+#[test]
+fn a_buffer_in_flight_is_freed_only_after_the_kernel_let_go() {
+    for (works, freed) in [(true, 2), (false, 1)] {
+        let mut ring = ring(config());
+        let _peer = ring.pair(key(0));
+        let count = Rc::new(Cell::new(0));
+        for _ in 0..2 {
+            // The first is in flight, since the peer does not read; the second waits.
+            let buf = Telltale(vec![1; 16 << 20], Rc::clone(&count));
+            ring.write_owned(key(0), OwnedBuf::new(buf)).unwrap();
+        }
+        ring.settle();
+        if !works {
+            ring.set_fault(Some(Box::new(|| Some(libc::EBADR))));
+        }
+        assert_eq!(count.get(), 0);
+        ring.close(key(0));
+        assert_eq!(count.get(), 0);
+        drop(ring);
+        assert_eq!(count.get(), freed);
+    }
 }

@@ -72,3 +72,35 @@ fn closing_again_or_with_an_old_key_is_nothing() {
     assert_eq!(ring.unread(key(0)) + ring.unsent(key(0)), 0);
     ring.close(Key::new(4_000_000, 0));
 }
+
+#[test]
+fn a_close_whose_cancel_finds_nothing_still_closes() {
+    let mut ring = ring(config());
+    for generation in 0..20 {
+        let at = Key::new(0, generation);
+        let mut peer = ring.pair(at);
+        peer.shutdown(std::net::Shutdown::Write).unwrap();
+        // The receive has ended, and nobody has read that yet.
+        assert_eq!(ring.queue.wait(1, PATIENCE), Flush::Done);
+        assert!(ring.is_watching(at));
+        ring.close(at);
+        ring.submit().unwrap();
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+        assert!(matches!(ring.next(), Event::Closed { .. }));
+    }
+    ring.assert_clean();
+}
+
+#[test]
+fn a_connect_missed_by_the_cancel_is_cancelled_again() {
+    let (_full, address) = full_listener();
+    let mut ring = ring(config());
+    for (generation, options) in (0..).zip([SocketOptions::default(), options()]) {
+        let at = Key::new(0, generation);
+        // In one submission: the cancel runs before the connect has begun.
+        ring.connect(at, address, &options, PATIENCE * 100);
+        ring.close(at);
+        assert!(matches!(ring.next(), Event::Closed { .. }));
+    }
+    ring.assert_clean();
+}

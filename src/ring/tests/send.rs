@@ -186,3 +186,25 @@ fn a_reset_fails_the_write_and_raises_no_signal() {
     ring.close_wait(key(0));
     ring.assert_clean();
 }
+
+#[test]
+fn a_send_that_is_cut_short_goes_on_where_it_stopped() {
+    let mut ring = ring(config());
+    let mut peer = ring.pair(key(0));
+    let len = 24 << 20;
+    let buf = OwnedBuf::new(pattern(len));
+    let before = ring.stats().sqes;
+    ring.write_owned(key(0), buf).unwrap();
+    ring.settle();
+    let reader = thread::spawn(move || {
+        let mut bytes = vec![0; len];
+        peer.read_exact(&mut bytes).unwrap();
+        assert!(bytes == pattern(len), "the bytes differ");
+    });
+    match ring.next() {
+        Event::WriteDone { result, .. } => result.unwrap(),
+        other => panic!("{other:?}"),
+    }
+    reader.join().unwrap();
+    assert!(ring.stats().sqes > before + 1, "nothing was cut short");
+}

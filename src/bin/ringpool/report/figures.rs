@@ -5,8 +5,8 @@ pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
-            text.push('\u{202f}');
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(' ');
         }
         text.push(digit);
     }
@@ -30,7 +30,7 @@ pub(crate) fn micros(us: f64) -> String {
         us if us >= 1e3 => (us / 1e3, "ms"),
         us => (us, "µs"),
     };
-    format!("{}\u{a0}{unit}", trimmed(scaled))
+    format!("{} {unit}", trimmed(scaled))
 }
 
 /// Three digits at most, and no zeros that say nothing.
@@ -53,13 +53,13 @@ mod tests {
     #[test]
     fn figures_are_short() {
         assert_eq!(count(999), "999");
-        assert_eq!(count(3_000_000), "3\u{202f}000\u{202f}000");
+        assert_eq!(count(3_000_000), "3 000 000");
         assert_eq!(
             [0.0, 7.5, 950.0, 12_500.0, 3e6].map(short),
             ["0", "7.5", "950", "12.5k", "3M"]
         );
-        assert_eq!(micros(850.4), "850\u{a0}µs");
-        assert_eq!(micros(1234.0), "1.23\u{a0}ms");
-        assert_eq!(micros(2_000_000.0), "2\u{a0}s");
+        assert_eq!(micros(850.4), "850 µs");
+        assert_eq!(micros(1234.0), "1.23 ms");
+        assert_eq!(micros(2_000_000.0), "2 s");
     }
 }

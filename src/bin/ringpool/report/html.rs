@@ -175,14 +175,17 @@ fn one_preset(outcome: &Outcome) -> Result<Markup> {
             div.parts {
                 div {
                     h3 { "Latency histogram" }
+                    (key(&[("first", "messages")]))
                     (drawing("Latency histogram", &preset::histogram(outcome)?))
                 }
                 div {
                     h3 { "Timeline, in steps of " (width) }
+                    (key(&[("first", "throughput"), ("second", "p99")]))
                     (drawing("Timeline", &preset::timeline(outcome)?))
                 }
                 div {
                     h3 { "Connections per address" }
+                    (key(&[("first", "open at rest"), ("second", "closed before")]))
                     (drawing("Connections per address", &preset::addresses(outcome)?))
                 }
             }

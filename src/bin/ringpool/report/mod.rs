@@ -98,7 +98,7 @@ pub(crate) mod example {
             .map(|n| AddressCount {
                 endpoint: format!("s{}.stress.test:41234", n / preset.addresses),
                 address: SocketAddr::from(([127, 10, 0, n as u8 + 1], 41234)),
-                opened: open - u64::from(n == 2) + u64::from(n == 3),
+                opened: open + n as u64,
                 open: open - u64::from(n == 2) + u64::from(n == 3),
             })
             .collect();

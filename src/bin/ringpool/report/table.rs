@@ -1,7 +1,7 @@
 //! The results for a terminal.
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, LineStyle, Table};
 
 use super::Outcome;
 use super::figures::{count, micros};
@@ -22,7 +22,9 @@ const HEADER: [&str; 10] = [
 /// One line for each outcome.
 pub(crate) fn render(outcomes: &[Outcome]) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(HEADER);
+    table
+        .load_style(UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()))
+        .set_header(HEADER);
     for outcome in outcomes {
         let measured = &outcome.measured;
         table.add_row([

@@ -42,14 +42,15 @@ impl<'a> Axis<'a> {
         Self::linear(title, end, 0.0)
     }
 
-    /// A logarithmic axis that holds `low` to `high`.
+    /// A logarithmic axis that holds `low` to `high`, with six ticks at most.
     pub(super) fn logarithmic(title: &'static str, low: f64, high: f64) -> Self {
         let low = step_below(low.max(0.1));
         let high = step_below(high.max(low)) * 2.5;
-        let mut ticks = log_ticks(low, high, &[1.0, 2.0, 5.0]);
-        if ticks.len() > 6 {
-            ticks = log_ticks(low, high, &[1.0, 3.0]);
-        }
+        let ticks = [&[1.0, 2.0, 5.0][..], &[1.0, 3.0], &[1.0]]
+            .into_iter()
+            .map(|steps| log_ticks(low, high, steps))
+            .find(|ticks| ticks.len() <= 6)
+            .unwrap_or_else(|| vec![low, high]);
         Self::new(
             title,
             Scale::Logarithmic((low..high).log_scale().into()),

@@ -1,13 +1,13 @@
 //! Charts of one preset's run.
 
 use hdrhistogram::Histogram;
-use plotters::prelude::{Circle, EmptyElement, LineSeries, PathElement, Rectangle, Text};
+use plotters::prelude::{EmptyElement, PathElement, Rectangle, Text};
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, RGBColor};
 use ringpool::Result;
 
-use super::super::Outcome;
 use super::super::figures::{micros, short};
+use super::super::{AddressCount, Outcome};
 use super::axis::Axis;
 use super::{Area, Chart, Drawn, Values, chart, palette, svg, text};
 
@@ -36,14 +36,17 @@ pub(crate) fn histogram(outcome: &Outcome) -> Result<String> {
             )
         }))?;
         if measured.messages() > 0 {
-            let beyond = (high / low).powf(0.66) * low;
-            draw_mark(&mut chart, (p50, top * 0.95), "p50", palette::INK, true)?;
+            // The labels stand where there is room: away from the nearer side.
+            let is_beyond = |value: f64, share| (value / low).ln() > (high / low).ln() * share;
+            let p50_left = is_beyond(p50, 0.33);
+            draw_mark(&mut chart, (p50, top * 0.95), "p50", palette::INK, p50_left)?;
+            let p99_left = is_beyond(p99, 0.66);
             draw_mark(
                 &mut chart,
                 (p99, top * 0.84),
                 "p99",
                 palette::SECOND,
-                p99 > beyond,
+                p99_left,
             )?;
         }
         Ok(())
@@ -104,99 +107,96 @@ fn bins(latency: &Histogram<u64>, low: f64, high: f64) -> Vec<Bin> {
 pub(crate) fn timeline(outcome: &Outcome) -> Result<String> {
     let timeline = &outcome.measured.timeline;
     let width = timeline.width.as_secs_f64();
-    let end = width * timeline.buckets.len().max(1) as f64;
-    let rates = timeline
+    let rates: Vec<f64> = timeline
         .buckets
         .iter()
         .map(|bucket| bucket.len() as f64 / width)
         .collect();
-    let p99 = timeline
+    let p99: Vec<f64> = timeline
         .buckets
         .iter()
-        .enumerate()
-        .filter(|(_, bucket)| !bucket.is_empty());
-    let p99 = p99.map(|(n, bucket)| {
-        (
-            (n as f64 + 0.5) * width,
-            bucket.value_at_quantile(0.99) as f64 / 1e3,
-        )
-    });
-    let p99: Vec<(f64, f64)> = p99.collect();
+        .map(|bucket| bucket.value_at_quantile(0.99) as f64 / 1e3)
+        .collect();
+    let highest = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
     svg(SIZE, |area| {
         let (above, below) = area.split_vertically(110);
-        draw_rates(&above, width, end, rates)?;
-        draw_p99(&below, end, &p99)
+        let end = width * rates.len().max(1) as f64;
+        let x = Axis::up_to("", end);
+        let y = Axis::linear("messages/s", highest(&rates), 0.05)
+            .labelled(short)
+            .ticks_every(2);
+        draw_over_time(&above, x, y, width, &rates, palette::FIRST)?;
+        let x = Axis::up_to("time since the start", end).labelled(|at| micros(at * 1e6));
+        let y = Axis::linear("p99", highest(&p99), 0.05)
+            .labelled(micros)
+            .ticks_every(2);
+        draw_over_time(&below, x, y, width, &p99, palette::SECOND)
     })
 }
 
-fn draw_rates(area: &Area<'_>, width: f64, end: f64, rates: Vec<f64>) -> Drawn {
-    let high = rates.iter().copied().fold(0.0, f64::max);
-    let y = Axis::linear("messages/s", high, 0.05)
-        .labelled(short)
-        .ticks_every(2);
-    let mut chart = chart(area, LEFT, Axis::up_to("", end), y, Values::Upwards)?;
-    chart.draw_series(rates.into_iter().enumerate().map(|(n, rate)| {
+/// A bar for each step of `width`.
+fn draw_over_time<'a>(
+    area: &'a Area<'_>,
+    x: Axis<'a>,
+    y: Axis<'a>,
+    width: f64,
+    values: &[f64],
+    color: RGBColor,
+) -> Drawn {
+    let mut chart = chart(area, LEFT, x, y, Values::Upwards)?;
+    // An empty step has no value, rather than one of 0.
+    let steps = values.iter().enumerate().filter(|(_, value)| **value > 0.0);
+    chart.draw_series(steps.map(|(n, value)| {
         let from = n as f64 * width;
-        Rectangle::new([(from, 0.0), (from + width, rate)], palette::FIRST.filled())
+        Rectangle::new([(from, 0.0), (from + width, *value)], color.filled())
     }))?;
     Ok(())
 }
 
-fn draw_p99(area: &Area<'_>, end: f64, p99: &[(f64, f64)]) -> Drawn {
-    let high = p99.iter().map(|point| point.1).fold(0.0, f64::max);
-    let x = Axis::up_to("time since the start", end).labelled(|seconds| micros(seconds * 1e6));
-    let y = Axis::linear("p99", high, 0.05)
-        .labelled(micros)
-        .ticks_every(2);
-    let mut chart = chart(area, LEFT, x, y, Values::Upwards)?;
-    let style = palette::SECOND.stroke_width(2);
-    chart.draw_series(LineSeries::new(p99.iter().copied(), style))?;
-    if let [only] = p99 {
-        chart.draw_series([Circle::new(*only, 4, palette::SECOND.filled())])?;
-    }
-    Ok(())
-}
-
-/// Connections opened to each address.
+/// Connections to each address: those open at rest, and those opened and closed before.
 pub(crate) fn addresses(outcome: &Outcome) -> Result<String> {
-    let opened: Vec<f64> = outcome
-        .addresses
+    let counts = &outcome.addresses;
+    let columns = counts.len().max(1);
+    let level = outcome.preset.pool_size as f64 / outcome.preset.addresses as f64;
+    let high = counts
         .iter()
         .map(|count| count.opened as f64)
-        .collect();
-    let columns = opened.len().max(1);
-    let even = outcome.preset.pool_size as f64 / outcome.preset.addresses as f64;
-    let high = opened.iter().copied().fold(even, f64::max);
+        .fold(level, f64::max);
     let many = columns > 4;
+    let title = if many {
+        "last number of the address"
+    } else {
+        "address"
+    };
     svg(SIZE, |area| {
-        let title = if many {
-            "last number of the address"
-        } else {
-            "address"
-        };
-        let x = Axis::columns(title, opened.len())
+        let x = Axis::columns(title, counts.len())
             .ticks_every(columns.div_ceil(15))
-            .labelled(|at| address_label(outcome, at as usize, many));
-        let y = Axis::whole("connections", high, 0.25).labelled(|opened| format!("{opened:.0}"));
+            .labelled(|at| {
+                counts
+                    .get(at as usize)
+                    .map_or_else(String::new, |c| address_label(c, many))
+            });
+        let y = Axis::whole("connections", high, 0.25).labelled(|n| format!("{n:.0}"));
         let mut chart = chart(area, LEFT, x, y, Values::Upwards)?;
-        chart.draw_series(opened.iter().enumerate().map(|(n, opened)| {
-            let from = n as f64 + 0.25;
-            Rectangle::new(
-                [(from, 0.0), (from + 0.5, *opened)],
-                palette::FIRST.filled(),
-            )
-        }))?;
+        for (n, count) in counts.iter().enumerate() {
+            let (left, right) = (n as f64 + 0.25, n as f64 + 0.75);
+            let (open, opened) = (count.open as f64, count.opened as f64);
+            chart.draw_series([
+                Rectangle::new([(left, open), (right, opened)], palette::SECOND.filled()),
+                Rectangle::new([(left, 0.0), (right, open)], palette::FIRST.filled()),
+            ])?;
+        }
         let name = match outcome.preset.addresses {
             1 => "pool size",
             _ => "even share of the pool size",
         };
-        draw_level(&mut chart, even, (columns as f64, high), name)
+        draw_level(&mut chart, level, (columns as f64, high), name)
     })
 }
 
 /// A horizontal line, with its name and value on top of the chart, at its right `end`.
 fn draw_level(chart: &mut Chart<'_, '_>, y: f64, end: (f64, f64), name: &str) -> Drawn {
-    let color = palette::SECOND;
+    let color = palette::INK;
     chart.draw_series([PathElement::new(
         [(0.0, y), (end.0, y)],
         color.stroke_width(2),
@@ -208,10 +208,7 @@ fn draw_level(chart: &mut Chart<'_, '_>, y: f64, end: (f64, f64), name: &str) ->
 }
 
 /// The address without its port, or its last number.
-fn address_label(outcome: &Outcome, n: usize, last_number: bool) -> String {
-    let Some(count) = outcome.addresses.get(n) else {
-        return String::new();
-    };
+fn address_label(count: &AddressCount, last_number: bool) -> String {
     let ip = count.address.ip().to_string();
     match ip.rsplit_once('.') {
         Some((_, last)) if last_number => last.to_owned(),

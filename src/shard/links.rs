@@ -1,0 +1,89 @@
+//! A core's place among the others: what they share, how it is reached, and what it was told.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::share::{EndpointId, Limits, MAX_SHARDS, Member, Registry, ShardId, Wake};
+
+use super::counts;
+use super::deferred::Job;
+use super::endpoints::PoolKey;
+use super::inbox::Inbox;
+use super::resolve::NameSources;
+
+/// What the cores of one pool share.
+pub(crate) struct SharedState {
+    pub(crate) registry: Arc<Registry<PoolKey>>,
+    names: Arc<NameSources>,
+}
+
+impl SharedState {
+    pub(crate) fn new(config: &Config) -> Self {
+        let limits = Limits {
+            shards: MAX_SHARDS,
+            endpoints: config.max_endpoints,
+            permits: u32::try_from(config.max_connections_per_endpoint).unwrap_or(u32::MAX),
+            gauges: counts::GAUGES,
+            counters: counts::COUNTERS,
+        };
+        let registry = Arc::new(Registry::new(limits));
+        Self {
+            registry,
+            names: Arc::new(NameSources::new(config)),
+        }
+    }
+}
+
+/// This core's place among the others.
+pub(crate) struct Links {
+    member: Option<Member<PoolKey>>,
+    registry: Arc<Registry<PoolKey>>,
+    shard: ShardId,
+    wake: Arc<Wake>,
+    notices: Vec<EndpointId>,
+    pub(crate) names: Arc<NameSources>,
+    pub(crate) inbox: Inbox,
+}
+
+impl Links {
+    pub(crate) fn join(shared: &SharedState) -> Result<Self> {
+        let member = shared.registry.join()?;
+        let wake = member.wake().clone();
+        Ok(Self {
+            shard: member.id(),
+            registry: shared.registry.clone(),
+            inbox: Inbox::new(wake.clone()),
+            wake,
+            member: Some(member),
+            notices: Vec::new(),
+            names: shared.names.clone(),
+        })
+    }
+
+    pub(crate) fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<Registry<PoolKey>> {
+        &self.registry
+    }
+
+    pub(crate) fn wake(&self) -> &Arc<Wake> {
+        &self.wake
+    }
+
+    /// The other cores forget this one: its permits, its gauges, its requests. Returns the jobs that
+    /// nobody ran, for the caller to drop where the user's code may run.
+    pub(crate) fn leave(&mut self) -> Vec<Job> {
+        self.member = None;
+        self.inbox.close()
+    }
+
+    pub(super) fn drain_notices(&mut self) -> Vec<EndpointId> {
+        if let Some(member) = &self.member {
+            member.drain_notices(&mut self.notices);
+        }
+        std::mem::take(&mut self.notices)
+    }
+}
