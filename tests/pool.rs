@@ -206,6 +206,7 @@ fn an_idle_connection_that_the_server_closed_is_not_handed_out() {
         Ok::<_, ringpool::Error>(())
     };
     shards.run_on(0, first).unwrap().wait().unwrap().unwrap();
+    support::eventually("the server has accepted it", || server.open() == 1);
     server.close_all();
     let second = move || async move {
         let pool = Pool::local()?;
