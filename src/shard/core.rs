@@ -107,6 +107,7 @@ impl Core {
         // What has come is taken in before anything is found late (P13).
         self.pump();
         self.renew_requests();
+        self.look_at_demands();
         self.lookups_due();
         self.timers_due();
         if self
@@ -195,6 +196,7 @@ impl Core {
             self.policy.poll_timeout(),
             self.lookups.poll_timeout(),
             timer,
+            self.endpoints.look_at_due(),
         ]
         .into_iter()
         .flatten()

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::endpoint::Endpoint;
 use crate::error::Result;
@@ -18,6 +19,11 @@ use super::core::Core;
 use super::counts::{self, Totals};
 use super::deferred::Call;
 use super::erased::{ConnectionProtocol, ProtocolKey};
+
+/// How long another core's waiter must have waited before this core gives up a connection for it.
+/// A core whose waiters are served by its own returns asks for more all the time; closing for it at
+/// once would only move connections to and fro, at the price of a connect each time.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// What tells one set of connections from another, on all cores.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,6 +43,8 @@ pub(crate) struct Entry {
     name: PoolKey,
     /// The demand last told to the policy.
     demand: Option<Tick>,
+    /// It is among those whose demand is looked at again.
+    watched: bool,
     /// This core's request for a permit is queued.
     queued: bool,
     /// Its counts changed since they were last published.
@@ -72,6 +80,10 @@ pub(crate) struct Endpoints {
     by_name: HashMap<PoolKey, EndpointKey>,
     by_id: HashMap<EndpointId, EndpointKey>,
     dirty: Vec<EndpointKey>,
+    /// Those that other cores have waited for, but not long enough.
+    watched: Vec<EndpointKey>,
+    /// When the first of those is looked at again.
+    look_at: Tick,
     /// Those whose request for a permit is, or was lately, queued.
     queued: Vec<EndpointKey>,
 }
@@ -91,6 +103,24 @@ impl Endpoints {
             .get_mut(key.0.index() as usize)?
             .as_mut()
             .filter(|entry| entry.key == key)
+    }
+
+    /// When demands that were too young are to be looked at again.
+    pub(crate) fn look_at_due(&self) -> Option<Tick> {
+        (!self.watched.is_empty()).then_some(self.look_at)
+    }
+
+    /// Its demand is to be looked at again at `at`.
+    fn watch(&mut self, key: EndpointKey, at: Tick) {
+        if let Some(entry) = self.get_mut(key)
+            && !std::mem::replace(&mut entry.watched, true)
+        {
+            self.watched.push(key);
+        }
+        self.look_at = match self.watched.len() {
+            1 => at,
+            _ => self.look_at.min(at),
+        };
     }
 
     /// Its counts are to be published at the end of the turn.
@@ -266,6 +296,7 @@ impl Core {
             addresses: Rc::new([]),
             name: name.clone(),
             demand: None,
+            watched: false,
             queued: false,
             dirty: false,
         });
@@ -331,17 +362,50 @@ impl Core {
         let Some(entry) = self.endpoints.get_mut(endpoint) else {
             return;
         };
-        let granted = entry.shared.take_granted(self.links.shard());
-        let since = entry.shared.demand(self.links.shard());
-        let changed = entry.demand != since;
-        entry.demand = since;
-        if granted {
+        if entry.shared.take_granted(self.links.shard()) {
             entry.queued = false;
             let held = held(entry);
             self.tell(Event::PermitGranted { endpoint, held });
         }
+        self.look_at_demand(endpoint);
+    }
+
+    /// Tells the policy how long another core has waited for a permit of `endpoint`, once that is
+    /// long enough to be worth a connection.
+    fn look_at_demand(&mut self, endpoint: EndpointKey) {
+        let now = self.now;
+        let Some(entry) = self.endpoints.get_mut(endpoint) else {
+            return;
+        };
+        let since = entry.shared.demand(self.links.shard());
+        let worth = since.filter(|since| now >= since.plus(PATIENCE));
+        let changed = entry.demand != worth;
+        entry.demand = worth;
         if changed {
-            self.tell(Event::Demand { endpoint, since });
+            self.tell(Event::Demand {
+                endpoint,
+                since: worth,
+            });
+        }
+        if let (Some(since), None) = (since, worth) {
+            self.endpoints.watch(endpoint, since.plus(PATIENCE));
+        }
+    }
+
+    /// Looks again at the demands that were too young.
+    pub(crate) fn look_at_demands(&mut self) {
+        if self
+            .endpoints
+            .look_at_due()
+            .is_none_or(|due| due > self.now)
+        {
+            return;
+        }
+        for endpoint in std::mem::take(&mut self.endpoints.watched) {
+            if let Some(entry) = self.endpoints.get_mut(endpoint) {
+                entry.watched = false;
+                self.look_at_demand(endpoint);
+            }
         }
     }
 
@@ -369,9 +433,15 @@ impl Core {
             return;
         }
         let since = entry.shared.demand(self.links.shard());
-        if since != entry.demand {
-            entry.demand = since;
-            self.tell(Event::DemandRenewed { endpoint, since });
+        let since = since.filter(|since| self.now >= since.plus(PATIENCE));
+        if since == entry.demand {
+            return;
+        }
+        entry.demand = since;
+        self.tell(Event::DemandRenewed { endpoint, since });
+        if since.is_none() {
+            // Perhaps only too young now; the others tell only of what is new.
+            self.endpoints.watch(endpoint, self.now.plus(PATIENCE));
         }
     }
 
