@@ -105,6 +105,36 @@ step_syscalls() {
         "$(grep -c 'io_uring_enter(' "$trace")"
 }
 
+# Four shards start for a user without privileges, under 8 MiB of locked memory; under 64 KiB they
+# do not, and the error names the limit.
+step_limits() {
+    local built binary="$scratch/shards"
+    built=$(cargo test --test shards --no-run --message-format=json |
+        jq -r 'select(.target.name? == "shards" and .executable != null) | .executable' | tail -1)
+    cp "$built" "$binary"
+    chmod 755 "$scratch" "$binary"
+    unprivileged 8192 "$binary" --exact four_shards_start_under_eight_mebibytes_of_locked_memory \
+        >"$scratch/enough"
+    grep -q '^test result: ok. 1 passed' "$scratch/enough" || die "$(cat "$scratch/enough")"
+    if unprivileged 64 "$binary" --exact \
+        four_shards_start_under_eight_mebibytes_of_locked_memory >"$scratch/little" 2>&1; then
+        die "four shards started under 64 KiB of locked memory: was the limit in force?"
+    fi
+    grep -q RLIMIT_MEMLOCK "$scratch/little" || die "$(cat "$scratch/little")"
+    printf 'started under 8 MiB of locked memory; refused under 64 KiB, naming RLIMIT_MEMLOCK\n'
+}
+
+# Runs a command under a limit of locked memory (KiB), as a user to whom it applies.
+unprivileged() {
+    local limit=$1
+    shift
+    if (($(id -u) == 0)); then
+        (ulimit -l "$limit" && cd / && export RUST_BACKTRACE=0 && exec timeout 60 setpriv --reuid 65534 --regid 65534 --clear-groups "$@")
+    else
+        (ulimit -l "$limit" && cd / && export RUST_BACKTRACE=0 && exec timeout 60 "$@")
+    fi
+}
+
 # Advisories need a database from elsewhere; the other checks need the lock file alone.
 step_licences() {
     if ! cargo deny --version >/dev/null 2>&1; then

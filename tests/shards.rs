@@ -147,7 +147,7 @@ fn a_task_that_hits_without_waiting_starves_neither_timers_nor_the_driver() {
 
 #[test]
 fn four_shards_start_under_eight_mebibytes_of_locked_memory() {
-    // Locked memory counts for users without CAP_IPC_LOCK only; CI runs this as one, too.
+    // Locked memory counts for users without CAP_IPC_LOCK only: `.ci/run limits` runs this as one.
     let shards = Shards::builder()
         .shards(NonZeroUsize::new(4).unwrap())
         .config(Config::default())
