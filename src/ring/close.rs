@@ -4,7 +4,7 @@
 //! Promise: cancel hard-linked to close, in one submission (D24); the slot is free after the close
 //! and every other operation on it are final (D25); what the cancel missed, because it was between
 //! two states in the kernel, is cancelled again by its identity. After [`Ring::close`] the caller
-//! hears of the slot only `WriteDone` and then one `Closed`.
+//! hears of the slot only `WriteDone` and then one `Closed`: what was queued before is not told.
 
 #![allow(unsafe_code)]
 

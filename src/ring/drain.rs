@@ -2,8 +2,9 @@
 //! our memory until then. So a ring is drained before its memory goes.
 //!
 //! Promise: after [`Ring::drain`] either no operation is in flight (`clean`), or the memory of
-//! those that are is left to the kernel for ever, and the answer says how many (D10, D11). A ring
-//! that is dropped drains itself, briefly. In a forked child nothing is touched (D30).
+//! those that are is left to the kernel for ever, and the answer says how many (D10, D11). Then no
+//! `Closed` comes for their slots, and no `WriteDone` for the buffers that their sends point at;
+//! every other buffer of the user's comes back. A ring that is dropped drains itself, briefly. In a forked child nothing is touched (D30).
 
 #![allow(unsafe_code)]
 
@@ -80,8 +81,18 @@ impl Ring {
         }
     }
 
-    /// Leaves what is in flight to the kernel.
+    /// Leaves what is in flight to the kernel. The user's buffers that no send points at go back;
+    /// those that one does are lost with it.
     fn leak(&mut self) -> Drained {
+        if !self.forked() {
+            for index in 0..self.conns.len() {
+                let conn = &self.conns[index];
+                if conn.phase != Phase::Free {
+                    let key = conn.key;
+                    self.return_unsent(key);
+                }
+            }
+        }
         let leaked_ops = self.ops.in_flight();
         self.queue.stats.leaked = leaked_ops as u64;
         self.pool.leak();

@@ -28,7 +28,8 @@ use crate::time::Tick;
 
 /// How often the driver waits for a batch to grow before it submits.
 const MAX_GATHER: u32 = 32;
-/// How long until the next try when the kernel took nothing (D21).
+/// How long until the next turn when the kernel took nothing (D21), or when more receives wait for
+/// a buffer than may be armed at once (D15).
 const BACK_OFF: Duration = Duration::from_millis(1);
 
 /// When the driver must run next, if nothing happens before.
@@ -48,6 +49,8 @@ pub(crate) trait Turn: 'static {
     fn queued(&self) -> usize;
     /// Submits.
     fn submit(&self);
+    /// Whether there is work that only another turn, soon, can queue.
+    fn wants_turn(&self) -> bool;
     /// Whether completions can be reaped now.
     fn has_completions(&self) -> bool;
     /// The driver is dropped: nothing will drive the ring any more.
@@ -157,9 +160,9 @@ impl<T: Turn> Future for Driver<T> {
         this.gathered = 0;
         if queued > 0 {
             this.turn.submit();
-            if this.turn.queued() > 0 {
-                deadline = deadline.min(clock::now().plus(BACK_OFF));
-            }
+        }
+        if this.turn.wants_turn() || (queued > 0 && this.turn.queued() > 0) {
+            deadline = deadline.min(clock::now().plus(BACK_OFF));
         }
         this.signal.rest();
         if this.turn.has_completions() || this.poll_alarm(cx, deadline) {

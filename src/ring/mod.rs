@@ -132,7 +132,7 @@ impl Ring {
         });
         let mut ring = probe::build(entries, completions)?;
         probe::register_slots(&ring, tweaks.table.unwrap_or(slots))?;
-        let plain_sockets = tweaks.plain_sockets || !probe::sets_options(&mut ring);
+        let plain_sockets = tweaks.plain_sockets || !probe::sets_options(&mut ring)?;
         let signal = Rc::new(Signal::default());
         let (count, size) = (config.recv_buffers, config.recv_buffer_size);
         let pool = Pool::new(&ring.submitter(), count, size, Rc::clone(&signal)).map_err(|e| {
@@ -203,9 +203,20 @@ impl Ring {
             || (self.queue.dead().is_some() && !self.fatal_told)
     }
 
-    /// What the next submission would carry; it grows while tasks add to the batch.
+    /// What the next submission would carry; it grows while tasks add to the batch. Nothing once the
+    /// ring is dead: what is queued then stays queued.
     pub(crate) fn queued(&mut self) -> usize {
+        if self.queue.dead().is_some() {
+            return 0;
+        }
         self.queue.queued() + self.dirty.len() + usize::from(self.starved_room() > 0)
+    }
+
+    /// Whether receives stay unarmed although there are buffers, because those armed since the last
+    /// reap may have taken them: only another turn can tell, and no event need come to bring it.
+    pub(crate) fn wants_turn(&self) -> bool {
+        let usable = !self.ended && !self.queue.forked() && self.queue.dead().is_none();
+        usable && self.pool.starving.get() && self.pool.available() > 0
     }
 
     /// Whether [`submit`](Self::submit) has something to do.
@@ -261,13 +272,35 @@ impl Ring {
             let error = Self::dead(errno);
             return Some(Event::Fatal { error });
         }
-        let event = self.events.pop()?;
-        match &event {
-            Event::Readable { key } => self.conns[key.index() as usize].readable_told = false,
-            Event::Writable { key } => self.conns[key.index() as usize].writable_told = false,
+        loop {
+            let event = self.events.pop()?;
+            if self.told(&event) {
+                return Some(event);
+            }
+        }
+    }
+
+    /// Notes that `event` leaves the queue; `false` if it is of a connection that was closed since
+    /// it was queued and whose caller waits only for the end.
+    fn told(&mut self, event: &Event) -> bool {
+        let (Event::Connected { key }
+        | Event::Readable { key }
+        | Event::Ended { key, .. }
+        | Event::Writable { key }
+        | Event::WriteFailed { key, .. }) = event
+        else {
+            return true;
+        };
+        let conn = self.at(*key);
+        if conn.key != *key || conn.close_asked {
+            return false;
+        }
+        match event {
+            Event::Readable { .. } => conn.readable_told = false,
+            Event::Writable { .. } => conn.writable_told = false,
             _ => {}
         }
-        Some(event)
+        true
     }
 
     fn handle(&mut self, cqe: Cqe) {

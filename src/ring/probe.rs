@@ -95,7 +95,20 @@ pub(super) fn register_slots(ring: &IoUring, slots: u32) -> Result<()> {
 
 /// Whether an option can be set on a direct descriptor: tried on a socket in slot 0, which is
 /// closed again.
-pub(super) fn sets_options(ring: &mut IoUring) -> bool {
+///
+/// # Errors
+///
+/// `Unavailable` if the attempt did not end: its entries are still queued or in flight (D12) and
+/// would hit slot 0's first tenant, so the ring must not be used.
+pub(super) fn sets_options(ring: &mut IoUring) -> Result<bool> {
+    try_option(ring, |ring| ring.submit_and_wait(1))
+        .map_err(|error| unavailable(&error, "trying an option on a direct descriptor"))
+}
+
+fn try_option(
+    ring: &mut IoUring,
+    mut enter: impl FnMut(&mut IoUring) -> io::Result<usize>,
+) -> io::Result<bool> {
     static ON: i32 = 1;
     let target = (std::net::Ipv4Addr::LOCALHOST, 0).into();
     let setting = (libc::IPPROTO_TCP, libc::TCP_NODELAY, ON);
@@ -106,25 +119,25 @@ pub(super) fn sets_options(ring: &mut IoUring) -> bool {
     ];
     // SAFETY: the only pointer is to a static (D1).
     if unsafe { ring.submission().push_multiple(&steps) }.is_err() {
-        return false;
+        return Ok(false);
     }
     let mut seen = 0;
     let mut works = false;
     for _ in 0..100 {
-        match ring.submit_and_wait(1) {
+        match enter(ring) {
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
-            Err(_) => return false,
+            Err(error) => return Err(error),
         }
         for cqe in ring.completion() {
             seen += 1;
             works |= cqe.user_data() == 2 && cqe.result() == 0;
         }
         if seen == steps.len() {
-            return works;
+            return Ok(works);
         }
     }
-    false
+    Err(io::Error::from_raw_os_error(libc::EINTR))
 }
 
 fn read(path: &str) -> String {
@@ -211,10 +224,23 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_cannot_finish_is_an_error() {
+        for errno in [libc::EAGAIN, libc::EBUSY, libc::ENOMEM, libc::EINTR] {
+            let mut ring = build(8, 32).unwrap();
+            register_slots(&ring, 4).unwrap();
+            let refuse = |_: &mut IoUring| Err(io::Error::from_raw_os_error(errno));
+            let error = try_option(&mut ring, refuse).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(errno));
+            // This is why: the socket would still be made.
+            assert_eq!(ring.submission().len(), 3);
+        }
+    }
+
+    #[test]
     fn this_kernel_serves_and_the_probe_leaves_no_socket() {
         let mut ring = build(8, 32).unwrap();
         register_slots(&ring, 4).unwrap();
-        let _ = sets_options(&mut ring);
+        sets_options(&mut ring).unwrap();
         assert!(ring.completion().is_empty());
         let too_many = register_slots(&build(8, 32).unwrap(), u32::MAX).unwrap_err();
         assert_eq!(too_many.kind(), ErrorKind::Unavailable);

@@ -70,6 +70,9 @@ pub(super) struct Queue {
     dead: Option<i32>,
     /// The kernel keeps completions aside and could not be asked for them yet.
     overflowed: bool,
+    /// The kernel took nothing when last asked: a push does not ask again before a submission does,
+    /// or completions were read (D19).
+    later: bool,
     fault: Option<Fault>,
     mark: ForkMark,
     thread: ThreadId,
@@ -88,6 +91,7 @@ impl Queue {
             backlog: 0,
             dead: None,
             overflowed: false,
+            later: false,
             fault: None,
             mark: ForkMark::new(),
             thread: thread::current().id(),
@@ -157,7 +161,7 @@ impl Queue {
             if ahead && unsafe { self.ring.submission().push_multiple(entries) }.is_ok() {
                 return;
             }
-            if self.flush() != Flush::Done {
+            if self.later || self.flush() != Flush::Done {
                 break;
             }
         }
@@ -215,6 +219,7 @@ impl Queue {
         if self.mark.forked() {
             return Flush::Later;
         }
+        self.later = false;
         for _ in 0..MAX_ENTERS {
             self.refill();
             let len = self.ring.submission().len();
@@ -222,11 +227,12 @@ impl Queue {
                 return Flush::Done;
             }
             match self.enter(len as u32, 0, None) {
-                Ok(0) => return Flush::Later,
+                Ok(0) => break,
                 Ok(_) | Err(libc::EINTR | libc::ETIME) => {}
                 Err(errno) => return self.refused(errno),
             }
         }
+        self.later = true;
         Flush::Later
     }
 
@@ -238,6 +244,7 @@ impl Queue {
         if self.mark.forked() {
             return Flush::Later;
         }
+        self.later = false;
         self.refill();
         let len = self.ring.submission().len();
         match self.enter(len as u32, min, Some(timeout)) {
@@ -250,7 +257,10 @@ impl Queue {
     /// Sorts the answers of `enter` into "later" and "never" (D21).
     fn refused(&mut self, errno: i32) -> Flush {
         match errno {
-            libc::EBUSY | libc::EAGAIN | libc::ENOMEM => Flush::Later,
+            libc::EBUSY | libc::EAGAIN | libc::ENOMEM => {
+                self.later = true;
+                Flush::Later
+            }
             errno => {
                 self.dead = Some(errno);
                 Flush::Dead(errno)
@@ -304,6 +314,7 @@ impl Queue {
             flags: cqe.flags(),
         }));
         self.stats.cqes += out.len() as u64;
+        self.later &= out.is_empty();
         self.overflowed = false;
         if self.ring.submission().cq_overflow() && self.dead.is_none() {
             self.stats.overflows += 1;

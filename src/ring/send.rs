@@ -88,10 +88,10 @@ impl Ring {
             rest = &rest[last.extend(rest)..];
         }
         while !rest.is_empty() {
-            let mut segment = match self.segments.pop() {
-                Some(segment) if rest.len() <= SEGMENT => segment,
-                _ => OpBytes::with_capacity(rest.len().clamp(SEGMENT, SEGMENT_MAX)),
-            };
+            let small = rest.len() <= SEGMENT;
+            let kept = small.then(|| self.segments.pop()).flatten();
+            let mut segment = kept
+                .unwrap_or_else(|| OpBytes::with_capacity(rest.len().clamp(SEGMENT, SEGMENT_MAX)));
             rest = &rest[segment.extend(rest)..];
             queue.waiting.push_back(Payload::Copied(segment));
         }

@@ -217,6 +217,10 @@ impl Turn for Shard {
         });
     }
 
+    fn wants_turn(&self) -> bool {
+        self.enter(|core| core.backend.wants_turn())
+    }
+
     fn has_completions(&self) -> bool {
         self.enter(|core| core.backend.has_completions())
     }

@@ -49,13 +49,16 @@ impl World {
             world.states[slot] = (next, generation);
         };
         match event {
-            Event::Connected { key } if self.states[key.index() as usize].0 == Model::Closing => {}
             Event::Connected { key } => check(self, key, &[Model::Connecting], Model::Open),
             Event::ConnectFailed { key, .. } => {
                 check(self, key, &[Model::Connecting], Model::Free);
             }
             Event::Closed { key } => check(self, key, &[Model::Closing], Model::Free),
             Event::WriteDone { .. } => self.back += 1,
+            Event::Readable { key }
+            | Event::Ended { key, .. }
+            | Event::Writable { key }
+            | Event::WriteFailed { key, .. } => check(self, key, &[Model::Open], Model::Open),
             Event::Fatal { error } => panic!("{error}"),
             _ => {}
         }

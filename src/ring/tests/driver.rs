@@ -63,6 +63,10 @@ impl Turn for Shard {
         let _ = self.ring.borrow_mut().submit();
     }
 
+    fn wants_turn(&self) -> bool {
+        self.ring.borrow().wants_turn()
+    }
+
     fn has_completions(&self) -> bool {
         self.ring.borrow().has_completions()
     }
@@ -303,6 +307,32 @@ fn a_buffer_that_comes_back_wakes_starved_receives() {
         let closed = shard.wait(at, |ring| (ring.ops.in_flight() == 0).then_some(()));
         closed.await;
         assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn starved_receives_that_outnumber_the_buffers_are_all_armed_again() {
+    run(|| async {
+        let shard = Shard::start(RingConfig {
+            max_connections: 40,
+            recv_buffers: 8,
+            ..config()
+        });
+        let mut peers: Vec<_> = {
+            let mut ring = shard.ring.borrow_mut();
+            let peers = (0..40).map(|index| ring.pair(key(index))).collect();
+            ring.starve_quietly(40);
+            peers
+        };
+        // All buffers are there, the peers are silent, and nothing else happens.
+        let last = key(39);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        peers[39].write_all(b"x").unwrap();
+        assert_eq!(&*shard.read(last).await, b"x");
+        let mut ring = shard.ring.borrow_mut();
+        (0..40).for_each(|index| assert!(ring.is_watching(key(index))));
+        assert_eq!(ring.queued(), 0);
+        assert!(!ring.wants_turn());
     });
 }
 

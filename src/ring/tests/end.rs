@@ -75,6 +75,10 @@ fn a_ring_that_cannot_enter_is_reported_and_leaks() {
         other => panic!("{other:?}"),
     }
     assert!(ring.poll_event().is_none());
+    // Nothing is left to try, so that no driver comes again for it.
+    ring.write(key(0), b"never sent either").unwrap();
+    assert_eq!(ring.queued(), 0);
+    assert!(!ring.has_completions() && !ring.wants_turn());
     let drained = ring.drain(PATIENCE);
     assert!(!drained.clean);
     assert!(drained.leaked_ops >= 2);
@@ -117,6 +121,35 @@ fn a_child_of_a_fork_leaves_the_ring_alone() {
     assert_eq!(ring.read_bytes(key(0), 11), b"still there");
     ring.close_wait(key(0));
     ring.assert_clean();
+}
+
+#[test]
+fn a_drain_that_leaks_gives_back_what_the_kernel_never_had() {
+    for dead in [true, false] {
+        let mut ring = ring(config());
+        let _peers = [ring.pair(key(0)), ring.pair(key(1))];
+        for index in 0..2 {
+            // On slot 0 the first is in flight, since the peer does not read; the rest waits.
+            let bufs = [vec![1u8; 16 << 20], vec![2], vec![3]];
+            for buf in bufs {
+                ring.write_owned(key(index), OwnedBuf::new(buf)).unwrap();
+            }
+            if index == 0 {
+                ring.settle();
+            }
+        }
+        let timeout = if dead { PATIENCE } else { Duration::ZERO };
+        ring.set_fault(dead.then(|| -> crate::ring::Fault { Box::new(|| Some(libc::EBADR)) }));
+        assert!(!ring.drain(timeout).clean);
+        let mut back = Vec::new();
+        while let Some(event) = ring.poll_event() {
+            if let Event::WriteDone { key, buf, result } = event {
+                assert!(result.is_err());
+                back.push((key.index(), buf.downcast::<Vec<u8>>().unwrap()[0]));
+            }
+        }
+        assert_eq!(back, [(0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]);
+    }
 }
 
 /// A buffer that tells when it is freed.

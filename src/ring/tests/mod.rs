@@ -15,6 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use crate::ring::conn::{Conn, Recv};
 use crate::ring::queue::Flush;
 use crate::ring::{Event, Ring, RingConfig, SocketOptions, Tweaks};
 use crate::slot::Key;
@@ -147,6 +148,21 @@ impl Ring {
             Some(Event::Closed { key: closed }) => closed == key,
             _ => false,
         });
+    }
+
+    /// Ends the receives of the first `count` connections, all idle, as if they had found no buffer.
+    pub(super) fn starve_quietly(&mut self, count: u32) {
+        for index in 0..count {
+            self.conns[index as usize].unread = self.config.recv_limit;
+            self.bound(key(index));
+        }
+        let paused = |conn: &Conn| conn.recv == Recv::Paused;
+        self.until(|ring, _| ring.conns[..count as usize].iter().all(paused));
+        for index in 0..count {
+            self.conns[index as usize].unread = 0;
+            self.starve(key(index));
+        }
+        self.signal.wake();
     }
 
     /// Reads `count` bytes.

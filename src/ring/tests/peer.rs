@@ -74,6 +74,38 @@ fn closing_again_or_with_an_old_key_is_nothing() {
 }
 
 #[test]
+fn after_a_close_nothing_earlier_is_told() {
+    let mut ring = ring(config());
+    let mut peer = ring.pair(key(0));
+    peer.write_all(b"bytes").unwrap();
+    drop(peer);
+    // Readable, Writable and Ended are queued.
+    ring.notify_flushed(key(0));
+    let start = Instant::now();
+    while ring.end(key(0)).is_none() {
+        assert!(start.elapsed() < PATIENCE);
+        ring.reap();
+    }
+    let (listener, address) = listener();
+    ring.connect(key(1), address, &options(), CONNECT);
+    ring.submit().unwrap();
+    let _peer = listener.accept().unwrap();
+    while !ring.is_watching(key(1)) {
+        assert!(start.elapsed() < PATIENCE);
+        ring.submit().unwrap();
+        ring.reap();
+    }
+    // And Connected of the other.
+    ring.close(key(0));
+    ring.close(key(1));
+    for _ in 0..2 {
+        assert!(matches!(ring.next(), Event::Closed { .. }));
+    }
+    assert!(ring.poll_event().is_none());
+    ring.assert_clean();
+}
+
+#[test]
 fn a_close_whose_cancel_finds_nothing_still_closes() {
     let mut ring = ring(config());
     for generation in 0..20 {

@@ -79,7 +79,7 @@ fn a_chain_is_pushed_whole_although_one_entry_is_free() {
 #[test]
 fn control_goes_ahead_of_work_when_the_kernel_takes_nothing() {
     let mut queue = queue(2, 64);
-    let mut refuse = 3;
+    let mut refuse = 1;
     queue.set_fault(Some(Box::new(move || {
         refuse -= 1;
         (refuse >= 0).then_some(libc::EAGAIN)
@@ -90,6 +90,29 @@ fn control_goes_ahead_of_work_when_the_kernel_takes_nothing() {
     push(&mut queue, [5], Class::Control);
     assert_eq!(queue.queued(), 5);
     assert_eq!(collect(&mut queue, 5), [1, 2, 5, 3, 4]);
+}
+
+#[test]
+fn a_push_asks_once_while_the_kernel_takes_nothing() {
+    for errno in [libc::EAGAIN, libc::ENOMEM, libc::EINTR] {
+        let mut queue = queue(2, 4096);
+        queue.set_fault(Some(Box::new(move || Some(errno))));
+        (1..=3).for_each(|number| push(&mut queue, [number], Class::Work));
+        let asked = queue.stats.enters;
+        (4..=1000).for_each(|number| push(&mut queue, [number], Class::Work));
+        assert_eq!(queue.stats.enters, asked);
+        // A submission asks again, and what follows it does not.
+        assert_eq!(queue.flush(), Flush::Later);
+        let asked_again = queue.stats.enters;
+        assert!(asked_again > asked);
+        push(&mut queue, [1001], Class::Work);
+        assert_eq!(queue.stats.enters, asked_again);
+        queue.set_fault(None);
+        assert_eq!(queue.flush(), Flush::Later);
+        while queue.flush() != Flush::Done {}
+        let all = collect(&mut queue, 1001);
+        assert!(all.iter().copied().eq(1..=1001));
+    }
 }
 
 #[test]

@@ -136,6 +136,27 @@ fn one_buffer_serves_and_receives_are_not_armed_in_vain() {
 }
 
 #[test]
+fn a_busy_starved_receive_is_not_passed_over_for_ever() {
+    let mut ring = ring(RingConfig {
+        recv_buffers: 1,
+        ..config()
+    });
+    let _peers: Vec<_> = (0..16).map(|index| ring.pair(key(index))).collect();
+    ring.starve_quietly(16);
+    // The first had bytes unread when it starved; quiet ones come before it.
+    let first = ring.starved[0].pop_front().unwrap();
+    ring.starved[1].push_back(first);
+    let mut passes = 0;
+    while !ring.is_watching(first) {
+        assert!(passes < 4, "passed over {passes} times");
+        passes += 1;
+        ring.submit().unwrap();
+        ring.reap();
+    }
+    assert!(ring.is_watching(key(1)));
+}
+
+#[test]
 fn a_flooding_peer_does_not_deafen_a_hundred_quiet_ones() {
     let mut ring = ring(RingConfig {
         max_connections: 101,

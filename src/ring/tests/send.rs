@@ -92,6 +92,18 @@ fn a_peer_that_does_not_read_stops_the_writer_and_resumes_it() {
 }
 
 #[test]
+fn a_large_write_leaves_the_cached_segments_alone() {
+    let mut ring = ring(config());
+    let mut peer = ring.pair(key(0));
+    for len in [100, 4096, 60_000, 4097, 10_000] {
+        ring.write(key(0), &pattern(len)).unwrap();
+        ring.until(|ring, _| ring.is_flushed(key(0)));
+        peer.read_exact(&mut vec![0; len]).unwrap();
+        assert_eq!(ring.segments.len(), 1, "after {len} bytes");
+    }
+}
+
+#[test]
 fn owned_buffers_keep_their_place_and_come_back() {
     let mut ring = ring(config());
     let mut peer = ring.pair(key(0));

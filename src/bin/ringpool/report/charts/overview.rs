@@ -45,7 +45,7 @@ pub(crate) fn latency(outcomes: &[Outcome]) -> Result<String> {
     let high = pairs.iter().map(|pair| pair[1]).fold(0.1, f64::max);
     svg(size(outcomes), |area| {
         // Room on both sides for the figures.
-        let x = Axis::logarithmic("latency, logarithmic", low * 0.25, high * 1.6).labelled(micros);
+        let x = Axis::logarithmic("latency, logarithmic", low * 0.25, high * 4.0).labelled(micros);
         let mut chart = chart(area, outcomes, x)?;
         for (n, [p50, p99]) in pairs.into_iter().enumerate() {
             let ends = [(p50, middle(n)), (p99, middle(n))];
