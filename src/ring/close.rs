@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ring::Ring;
 use crate::ring::conn::{Phase, Recv};
 use crate::ring::events::Event;
+use crate::ring::op::Completion;
 use crate::ring::opcode;
 use crate::ring::queue::Class;
 use crate::ring::recv::is_transient;
@@ -58,18 +59,23 @@ impl Ring {
             self.starved.iter_mut().for_each(others);
         }
         self.ops.abandon(key);
-        let socket = Token::new(Kind::Socket, key).encode();
-        for user_data in self.queue.forget(key.index()) {
-            // The kernel never sees these, so they are final now (D5).
-            self.ops.complete(user_data, false);
-            if user_data == socket {
-                self.at(key).installed = false;
-            }
-        }
+        let forgotten = self.queue.forget(key.index());
+        self.take_back(&forgotten);
         if self.at(key).installed {
             self.push_close(key);
         } else if self.ops.outstanding(key) == 0 {
             self.finish(key);
+        }
+    }
+
+    /// The kernel never sees the operations `forgotten`, so they are final now (D5).
+    pub(super) fn take_back(&mut self, forgotten: &[u64]) {
+        for user_data in forgotten {
+            if let Completion::Op { token, .. } = self.ops.complete(*user_data, false)
+                && token.kind == Kind::Socket
+            {
+                self.at(token.key).installed = false;
+            }
         }
     }
 

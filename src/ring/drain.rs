@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,10 @@ impl Ring {
     }
 
     fn cancel_everything(&mut self) {
+        // All at once: each close would search what is left for its own.
+        let forgotten = self.queue.forget_work();
+        self.take_back(&forgotten);
+        self.starved.iter_mut().for_each(VecDeque::clear);
         let entry = opcode::cancel_all();
         // SAFETY: the entry points at no memory.
         unsafe { self.issue(Kind::CancelAll, OpTable::RING, entry, Class::Control) };

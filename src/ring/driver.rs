@@ -5,12 +5,13 @@
 //! Promise: while anything is queued, completed or due, the driver is queued too: no wake-up is
 //! lost, because the readiness of the ring is cleared before its completions are looked at, and
 //! [`Signal::rest`] comes before the last look. A turn makes no system call if there is nothing to
-//! submit. When the runtime drops the driver, it ends the turn's owner, once.
+//! submit. When the runtime drops the driver, it ends the turn's owner, once; in a forked child that does not disturb the parent's driver (D30).
 //!
 //! States: gathering (queued again while the batch grows, at most 32 times), submitting, resting,
 //! stopped.
 
 use std::future::Future;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -23,6 +24,7 @@ use tokio::time::Sleep;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::clock;
+use crate::ring::fork::ForkMark;
 use crate::ring::signal::Signal;
 use crate::time::Tick;
 
@@ -68,6 +70,7 @@ pub(crate) struct Driver<T: Turn> {
     alarm: Tick,
     gathered: u32,
     seen: usize,
+    mark: ForkMark,
 }
 
 impl<T: Turn> std::fmt::Debug for Driver<T> {
@@ -100,6 +103,7 @@ impl<T: Turn> Driver<T> {
             alarm: Tick::NEVER,
             gathered: 0,
             seen: 0,
+            mark: ForkMark::new(),
         })
     }
 
@@ -128,7 +132,11 @@ impl<T: Turn> Driver<T> {
     }
 
     fn stop(&mut self) {
-        if self.fd.take().is_some() {
+        if let Some(fd) = self.fd.take() {
+            if self.mark.forked() {
+                // Its drop would take the ring off the epoll instance shared with the parent.
+                mem::forget(fd);
+            }
             self.signal.forget();
             self.turn.end();
         }

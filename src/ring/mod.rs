@@ -61,10 +61,10 @@ use crate::slot::{Key, Slots};
 use buffers::Pool;
 use conn::{Conn, Phase};
 use events::Events;
-use memory::OpBytes;
 use op::{Completion, OpTable};
 use opcode::Setting;
 use queue::{Class, Cqe, Flush, Queue};
+use send::Segments;
 use token::Kind;
 
 /// Completions read at once (D18). The rest waits for the next call.
@@ -98,7 +98,7 @@ pub(crate) struct Ring {
     /// How many of them were armed since the last reap: each may take a buffer unseen.
     promised: u16,
     /// Empty segments for sending, to be used again.
-    segments: Vec<OpBytes>,
+    segments: Segments,
     datagrams: Slots<()>,
     batch: Vec<Cqe>,
     settings: Vec<Setting>,
@@ -150,7 +150,7 @@ impl Ring {
             dirty: Vec::new(),
             starved: [VecDeque::new(), VecDeque::new()],
             promised: 0,
-            segments: Vec::new(),
+            segments: Segments::default(),
             datagrams: Slots::with_capacity(config.max_datagrams as usize),
             batch: Vec::with_capacity(BATCH),
             settings: Vec::new(),

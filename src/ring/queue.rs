@@ -192,6 +192,17 @@ impl Queue {
         forgotten
     }
 
+    /// Takes back all work that was not pushed yet, as [`forget`](Self::forget) does.
+    pub(super) fn forget_work(&mut self) -> Vec<u64> {
+        let batches = self.work.drain(..);
+        let forgotten: Vec<u64> = batches
+            .flat_map(|batch| batch.into_iter())
+            .map(|entry| entry.get_user_data())
+            .collect();
+        self.backlog -= forgotten.len();
+        forgotten
+    }
+
     /// Moves whole batches from the backlog into the queue, control first.
     fn refill(&mut self) {
         while self.backlog > 0 {

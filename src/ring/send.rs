@@ -27,6 +27,53 @@ const SEGMENT: usize = 4096;
 const SEGMENT_MAX: usize = 64 * 1024;
 /// How many empty segments are kept.
 const KEPT: usize = 256;
+/// How many of those that are larger.
+const KEPT_LARGE: usize = 8;
+
+/// Empty segments, to be used again.
+#[derive(Debug, Default)]
+pub(super) struct Segments {
+    pub(super) small: Vec<OpBytes>,
+    pub(super) large: Vec<OpBytes>,
+}
+
+impl Segments {
+    /// An empty segment for `len` bytes, or for the first of them if they are more than fit into
+    /// one.
+    fn take(&mut self, len: usize) -> OpBytes {
+        let len = len.clamp(SEGMENT, SEGMENT_MAX).next_power_of_two();
+        let kept = if len == SEGMENT {
+            self.small.pop()
+        } else {
+            let fits = |segment: &OpBytes| segment.capacity() >= len;
+            let at = self.large.iter().position(fits);
+            at.map(|at| self.large.swap_remove(at))
+        };
+        kept.unwrap_or_else(|| OpBytes::with_capacity(len))
+    }
+
+    /// Keeps a segment that nothing points at any more, or frees it.
+    fn put(&mut self, mut segment: OpBytes) {
+        // A guarded segment is freed, so that its memory shows late use.
+        if segment.is_guarded() {
+            return;
+        }
+        segment.clear();
+        let (kept, most) = if segment.capacity() == SEGMENT {
+            (&mut self.small, KEPT)
+        } else {
+            (&mut self.large, KEPT_LARGE)
+        };
+        if kept.len() < most {
+            kept.push(segment);
+        } else if let Some(smaller) = kept
+            .iter_mut()
+            .find(|other| other.capacity() < segment.capacity())
+        {
+            *smaller = segment;
+        }
+    }
+}
 
 /// The user's half-close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,10 +135,7 @@ impl Ring {
             rest = &rest[last.extend(rest)..];
         }
         while !rest.is_empty() {
-            let small = rest.len() <= SEGMENT;
-            let kept = small.then(|| self.segments.pop()).flatten();
-            let mut segment = kept
-                .unwrap_or_else(|| OpBytes::with_capacity(rest.len().clamp(SEGMENT, SEGMENT_MAX)));
+            let mut segment = self.segments.take(rest.len());
             rest = &rest[segment.extend(rest)..];
             queue.waiting.push_back(Payload::Copied(segment));
         }
@@ -310,14 +354,7 @@ impl Ring {
         match payload {
             Payload::Owned(_) if self.is_datagram(key) => {}
             Payload::Owned(buf) => self.events.push(Event::WriteDone { key, buf, result }),
-            Payload::Copied(mut segment) => {
-                // A guarded segment is freed, so that its memory shows late use.
-                let keep = segment.capacity() == SEGMENT && !segment.is_guarded();
-                if keep && self.segments.len() < KEPT {
-                    segment.clear();
-                    self.segments.push(segment);
-                }
-            }
+            Payload::Copied(segment) => self.segments.put(segment),
         }
     }
 }

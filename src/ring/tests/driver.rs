@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io::{Read, Write};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -73,12 +74,19 @@ impl Turn for Shard {
 
     fn end(&self) {
         assert!(!self.ended.replace(true));
-        assert!(self.ring.borrow_mut().drain(PATIENCE).clean);
+        let mut ring = self.ring.borrow_mut();
+        assert!(ring.drain(PATIENCE).clean || ring.forked());
     }
 }
 
 impl Shard {
     fn start(config: RingConfig) -> Rc<Self> {
+        let (shard, driver) = Self::with_driver(config);
+        spawn::spawn_local(driver).unwrap();
+        shard
+    }
+
+    fn with_driver(config: RingConfig) -> (Rc<Self>, Driver<Self>) {
         let ring = ring(config);
         let (fd, signal) = (ring.fd().unwrap(), ring.signal());
         let shard = Rc::new(Self {
@@ -91,8 +99,7 @@ impl Shard {
             turns: Cell::new(0),
         });
         let driver = Driver::new(Rc::clone(&shard), fd, signal).unwrap();
-        spawn::spawn_local(driver).unwrap();
-        shard
+        (shard, driver)
     }
 
     async fn wait<T>(&self, key: Key, mut done: impl FnMut(&mut Ring) -> Option<T>) -> T {
@@ -358,4 +365,52 @@ fn what_happens_while_submitting_is_told_too() {
             done.await;
         }
     });
+}
+
+#[test]
+fn a_child_that_drops_the_driver_does_not_silence_the_parent() {
+    let (listener, address) = listener();
+    run(move || async move {
+        let (shard, driver) = Shard::with_driver(config());
+        let driver = Rc::new(RefCell::new(Some(driver)));
+        let driven = Rc::clone(&driver);
+        let drive = poll_fn(move |cx| match &mut *driven.borrow_mut() {
+            Some(driver) => Pin::new(driver).poll(cx),
+            None => Poll::Ready(()),
+        });
+        spawn::spawn_local(drive).unwrap();
+        let at = key(0);
+        let ring = &shard.ring;
+        ring.borrow_mut().connect(at, address, &options(), CONNECT);
+        let watching = shard.wait(at, |ring| ring.is_watching(at).then_some(()));
+        watching.await;
+        let (mut peer, _) = listener.accept().unwrap();
+        in_child(|| drop(driver.borrow_mut().take()));
+        // From here on only the readiness of the ring wakes the driver.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        peer.write_all(b"still there").unwrap();
+        assert_eq!(&*shard.read(at).await, b"still there");
+    });
+}
+
+/// Runs `what` in a forked child and waits for its end.
+fn in_child(what: impl FnOnce()) {
+    // SAFETY: the child uses only what this thread owns and ends by `_exit`; the allocator is
+    // usable after a fork.
+    #[allow(unsafe_code)]
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    if child == 0 {
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
+        // SAFETY: ends the child at once.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::_exit(i32::from(done.is_err()))
+        };
+    }
+    let mut status = 0;
+    // SAFETY: `child` is ours and `status` outlives the call.
+    #[allow(unsafe_code)]
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!((waited, status), (child, 0));
 }

@@ -152,6 +152,40 @@ fn a_drain_that_leaks_gives_back_what_the_kernel_never_had() {
     }
 }
 
+#[test]
+fn a_drain_takes_back_what_was_not_pushed_yet() {
+    let mut ring = ring(RingConfig {
+        entries: 8,
+        max_connections: 200,
+        ..config()
+    });
+    let (_listener, address) = listener();
+    let _peer = ring.pair(key(0));
+    let mut calls = 0;
+    // All connects but the first wait behind it, also at the begin of the drain.
+    ring.set_fault(Some(Box::new(move || {
+        calls += 1;
+        (calls < 5).then_some(libc::EAGAIN)
+    })));
+    let buf = OwnedBuf::new("never sent");
+    ring.write_owned(key(0), buf).unwrap();
+    (1..100).for_each(|index| ring.connect(key(index), address, &options(), CONNECT));
+    ring.submit().unwrap();
+    (100..200).for_each(|index| ring.connect(key(index), address, &options(), CONNECT));
+    let _ = ring.datagram(address, vec![1]);
+    ring.close(key(7));
+    let before = ring.stats().sqes;
+    assert!(ring.drain(PATIENCE).clean);
+    assert!(ring.stats().sqes <= before + 20);
+    ring.assert_clean();
+    let (mut closed, mut back) = (0, 0);
+    while let Some(event) = ring.poll_event() {
+        closed += usize::from(matches!(event, Event::Closed { .. }));
+        back += usize::from(matches!(event, Event::WriteDone { .. }));
+    }
+    assert_eq!((closed, back), (200, 1));
+}
+
 /// A buffer that tells when it is freed.
 struct Telltale(Vec<u8>, Rc<Cell<u32>>);
 

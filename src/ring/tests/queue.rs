@@ -124,9 +124,14 @@ fn what_was_not_pushed_can_be_taken_back() {
     push(&mut queue, [8], Class::Work);
     assert_eq!(queue.forget(7), [7, 7]);
     assert_eq!(queue.forget(2), [0u64; 0]);
+    push(&mut queue, [9], Class::Control);
+    push(&mut queue, [10, 11], Class::Work);
+    assert_eq!(queue.forget_work(), [8, 10, 11]);
+    assert_eq!(queue.queued(), 3);
+    push(&mut queue, [12], Class::Work);
     queue.set_fault(None);
-    assert_eq!(queue.flush(), Flush::Done);
-    assert_eq!(collect(&mut queue, 3), [1, 2, 8]);
+    while queue.flush() != Flush::Done {}
+    assert_eq!(collect(&mut queue, 4), [1, 2, 9, 12]);
 }
 
 #[test]

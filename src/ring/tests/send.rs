@@ -99,7 +99,24 @@ fn a_large_write_leaves_the_cached_segments_alone() {
         ring.write(key(0), &pattern(len)).unwrap();
         ring.until(|ring, _| ring.is_flushed(key(0)));
         peer.read_exact(&mut vec![0; len]).unwrap();
-        assert_eq!(ring.segments.len(), 1, "after {len} bytes");
+        assert_eq!(ring.segments.small.len(), 1, "after {len} bytes");
+    }
+}
+
+#[test]
+fn large_segments_are_used_again() {
+    let mut ring = ring(config());
+    let mut peer = ring.pair(key(0));
+    let mut first = None;
+    for len in [60_000, 10_000, 65_536, 4097] {
+        ring.write(key(0), &pattern(len)).unwrap();
+        ring.until(|ring, _| ring.is_flushed(key(0)));
+        let mut bytes = vec![0; len];
+        peer.read_exact(&mut bytes).unwrap();
+        assert!(bytes == pattern(len), "the bytes differ");
+        let kept = ring.segments.large.iter().map(|segment| segment.as_ptr());
+        let kept: Vec<_> = kept.collect();
+        assert_eq!(kept, [*first.get_or_insert(kept[0])]);
     }
 }
 
