@@ -4,23 +4,12 @@
 mod support;
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use ringpool::{Access, CloseReason, Config, ErrorKind, Pool, Protocol, Result, Stream};
-use support::{Server, eventually_async, on_one_shard, shards};
-
-async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(value) => Poll::Ready(Some(value)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
-}
+use support::{Server, eventually_async, on_one_shard, poll_times, shards};
 
 #[test]
 fn names_that_are_not_used_any_more_make_room_for_new_ones() {
@@ -139,7 +128,7 @@ fn a_torn_write_is_not_mended_by_a_whole_one() {
         let pool = Pool::local()?;
         let conn = pool.get(&*name).await?;
         // Half of a message is taken, the rest is given up.
-        assert!(poll_once(conn.write_all(&[1; 10_000])).await.is_none());
+        assert!(poll_times(conn.write_all(&[1; 10_000]), 1).await.is_none());
         let mut echo = vec![0; 4096];
         conn.read_exact(&mut echo).await?;
         conn.write_all(&[2; 9_000]).await?;
@@ -163,7 +152,7 @@ fn an_owned_write_that_was_given_up_spoils_the_connection() {
         let pool = Pool::local()?;
         let conn = pool.get(&*name).await?;
         assert!(
-            poll_once(conn.write_owned(vec![7; 8 * 1024 * 1024]))
+            poll_times(conn.write_owned(vec![7; 8 * 1024 * 1024]), 1)
                 .await
                 .is_none()
         );
@@ -232,7 +221,7 @@ fn a_read_given_up_leaves_nothing_to_the_next_user() {
     on_one_shard(config, async move || {
         let pool = Pool::local()?;
         let conn = pool.get(&*name).await?;
-        assert!(poll_once(conn.read_chunk()).await.is_none());
+        assert!(poll_times(conn.read_chunk(), 1).await.is_none());
         conn.release();
         tokio::time::sleep(Duration::from_millis(200)).await; // bounded: longer than the timeout
         let conn = pool.get(&*name).await?;

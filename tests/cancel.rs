@@ -9,19 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ringpool::{Config, Pool, Result};
-use support::{Server, eventually_async, impatient, on_one_shard, refusing_port};
-
-async fn poll_times<F: Future>(future: F, times: usize) -> Option<F::Output> {
-    let mut future = pin!(future);
-    for _ in 0..times {
-        let polled = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
-        if let Poll::Ready(value) = polled {
-            return Some(value);
-        }
-        tokio::task::yield_now().await;
-    }
-    None
-}
+use support::{Server, eventually_async, impatient, on_one_shard, poll_times, refusing_port};
 
 async fn round(pool: &Pool, name: &str) -> Result<()> {
     let conn = pool.get(name).await?;

@@ -2,27 +2,11 @@
 
 mod support;
 
-use std::future::{Future, poll_fn};
 use std::io::{Read, Write};
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use ringpool::{CloseReason, Config, ErrorKind, Pool};
-use support::{Server, eventually_async, on_one_shard};
-
-/// Polls `future` `times` times, letting the loop turn in between, then drops it.
-async fn poll_times<F: Future>(future: F, times: usize) -> Option<F::Output> {
-    let mut future = pin!(future);
-    for _ in 0..times {
-        let polled = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
-        if let Poll::Ready(value) = polled {
-            return Some(value);
-        }
-        tokio::task::yield_now().await;
-    }
-    None
-}
+use support::{Server, eventually_async, on_one_shard, poll_times};
 
 /// Says `lines`, one write each, when it hears a byte.
 fn says(parts: Vec<&'static [u8]>) -> Server {

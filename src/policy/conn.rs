@@ -3,7 +3,7 @@
 //! States: Dialing → Initialising → Ready ⇄ Checking → Closing → gone. A Ready connection is idle
 //! (no uses) or in use by up to `capacity` users; one that is condemned takes no further use and
 //! closes when its last use ends. Every stage but Dialing, which may also end in a failure that
-//! leaves nothing, leads to Closing.
+//! leaves nothing, leads to Closing. Securing (TLS) will stand between Dialing and Initialising.
 
 use std::net::SocketAddr;
 
