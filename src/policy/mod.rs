@@ -335,7 +335,6 @@ impl PoolPolicy {
 
     /// Whether actions wait to be polled.
     #[inline]
-    #[cfg(test)]
     pub(crate) fn has_work(&self) -> bool {
         !self.actions.is_empty()
     }

@@ -121,18 +121,25 @@ impl Side {
         true
     }
 
+    /// Whether somebody waits. Nobody is among the others unless somebody is first.
+    #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
         self.waker.is_some()
     }
 
     pub(crate) fn wake(&mut self, wakers: &mut VecDeque<Waker>) {
-        wakers.extend(self.waker.take());
-        wakers.extend(self.others.drain(..));
+        if self.is_waiting() {
+            wakers.extend(self.waker.take());
+            wakers.extend(self.others.drain(..));
+        }
     }
 
     /// What the calling task waited for has come. Others who wait look again.
     pub(crate) fn done(&mut self, cx: &Context<'_>, deferred: &mut Deferred) {
         self.begin();
+        if !self.is_waiting() {
+            return;
+        }
         let all = self.waker.take().into_iter().chain(self.others.drain(..));
         for waker in all {
             match waker.will_wake(cx.waker()) {
@@ -145,8 +152,10 @@ impl Side {
     /// Nobody waits any more.
     pub(crate) fn abandon(&mut self, deferred: &mut Deferred) {
         self.begin();
-        deferred.stale.extend(self.waker.take());
-        deferred.stale.extend(self.others.drain(..));
+        if self.is_waiting() {
+            deferred.stale.extend(self.waker.take());
+            deferred.stale.extend(self.others.drain(..));
+        }
     }
 
     /// Makes the calling task one that waits, or, unless the connection is shared, the one.

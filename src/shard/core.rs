@@ -293,7 +293,9 @@ impl Core {
         self.renew_demand(endpoint);
         self.tap.record(self.now, || What::Put { conn, how });
         self.policy.put(self.now, conn, how);
-        self.pump();
+        if self.policy.has_work() {
+            self.pump();
+        }
     }
 
     /// A waiter went away, perhaps after it was served.
