@@ -6,6 +6,8 @@ mod support;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ringpool::{Access, CloseReason, Config, ErrorKind, Pool, Protocol, Result, Stream};
@@ -322,6 +324,55 @@ fn all_who_wait_to_write_on_a_shared_connection_get_their_turn() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn a_shared_connection_that_is_never_free_goes_to_the_core_that_waits() {
+    let server = Server::new(support::swallow);
+    let name = server.name();
+    let config = Config {
+        max_connections_per_endpoint: 1,
+        ..Config::default()
+    };
+    let shards = shards(2, config);
+    let stop = Arc::new(AtomicBool::new(false));
+    let busy = {
+        let (name, stop) = (name.clone(), stop.clone());
+        move || async move {
+            let endpoint = Pool::local()?.protocol(Writers).endpoint(&*name)?;
+            // Users whose turns overlap: the connection always has one.
+            let users: Vec<_> = (2..6)
+                .map(|turn| {
+                    let (endpoint, stop) = (endpoint.clone(), stop.clone());
+                    ringpool::spawn(async move {
+                        while !stop.load(Ordering::SeqCst) {
+                            let conn = endpoint.get().await?;
+                            let turn = Duration::from_millis(turn);
+                            tokio::time::sleep(turn).await; // bounded: one turn
+                            conn.release();
+                        }
+                        Ok::<_, ringpool::Error>(())
+                    })
+                })
+                .collect();
+            for user in users {
+                user.await??;
+            }
+            Ok::<_, ringpool::Error>(())
+        }
+    };
+    let want = move || async move {
+        let pool = Pool::local()?.protocol(Writers);
+        pool.get(&*name).await?.release();
+        pool.clear_endpoint(&*name)?;
+        Ok::<_, ringpool::Error>(())
+    };
+    let busy = shards.run_on(0, busy).unwrap();
+    support::eventually("the first core has it", || server.open() == 1);
+    let got = shards.run_on(1, want).unwrap().wait().unwrap();
+    stop.store(true, Ordering::SeqCst);
+    busy.wait().unwrap().unwrap();
+    got.unwrap();
 }
 
 #[test]

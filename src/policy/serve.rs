@@ -141,6 +141,14 @@ impl PoolPolicy {
             }
             Some(_) => {}
             None if uses == 0 => self.went_free(now, endpoint, key),
+            None if self.is_due_to_another_core(now, endpoint) => {
+                // A connection that many share may never be free; this one takes no more users.
+                if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+                    bucket.demand = None;
+                }
+                self.condemn(key, CloseReason::Demand);
+                self.settle(now, endpoint);
+            }
             None => {
                 if place == Place::None {
                     self.place_partial(endpoint, key.0);
@@ -172,6 +180,21 @@ impl PoolPolicy {
         }
         self.place_idle(now, endpoint, key.0);
         self.serve_if_waited_for(now, endpoint);
+    }
+
+    /// Whether another core has waited longer, by the grace, than it takes to share fairly and than
+    /// anybody here.
+    #[inline]
+    fn is_due_to_another_core(&self, now: Tick, endpoint: EndpointKey) -> bool {
+        let bucket = self.endpoints.get(endpoint.0);
+        let Some(since) = bucket.and_then(|bucket| bucket.demand) else {
+            return false;
+        };
+        let fair = since.plus(DEMAND_GRACE);
+        now > fair
+            && self
+                .oldest_wait(endpoint)
+                .is_none_or(|oldest| oldest > fair)
     }
 
     /// Whether the opening that has waited longest for a descriptor slot does so for a waiter that

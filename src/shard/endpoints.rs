@@ -47,6 +47,8 @@ pub(crate) struct Entry {
     watched: bool,
     /// This core's request for a permit is queued.
     queued: bool,
+    /// It is in the list of those whose request is, or was lately, queued.
+    listed: bool,
     /// Its counts changed since they were last published.
     dirty: bool,
 }
@@ -298,6 +300,7 @@ impl Core {
             demand: None,
             watched: false,
             queued: false,
+            listed: false,
             dirty: false,
         });
         Ok(key)
@@ -315,7 +318,8 @@ impl Core {
                 held: held(entry),
             },
             Acquire::Queued => {
-                if !std::mem::replace(&mut entry.queued, true) {
+                entry.queued = true;
+                if !std::mem::replace(&mut entry.listed, true) {
                     self.endpoints.queued.push(endpoint);
                 }
                 Event::PermitQueued { endpoint }
@@ -414,11 +418,14 @@ impl Core {
     pub(crate) fn renew_requests(&mut self) {
         let mut queued = std::mem::take(&mut self.endpoints.queued);
         queued.retain(|endpoint| {
-            let entry = self.endpoints.get(*endpoint).filter(|entry| entry.queued);
-            if let (Some(entry), Some(since)) = (entry, self.policy.oldest_wait(*endpoint)) {
+            let Some(entry) = self.endpoints.get_mut(*endpoint) else {
+                return false;
+            };
+            entry.listed = entry.queued;
+            if let (true, Some(since)) = (entry.queued, self.policy.oldest_wait(*endpoint)) {
                 entry.shared.renew(self.links.shard(), since);
             }
-            entry.is_some()
+            entry.listed
         });
         self.endpoints.queued = queued;
     }
