@@ -24,6 +24,7 @@ async fn settled(pool: &Pool, name: &str) {
         let stats = pool.stats(name).unwrap();
         stats.waiters + stats.connecting + stats.in_use + stats.closing == 0
             && stats.permits == stats.idle
+            && pool.shard_stats().buffers_lent == 0
     })
     .await;
 }

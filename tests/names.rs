@@ -12,7 +12,7 @@ use std::time::Duration;
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType, rdata};
 use ringpool::{Config, ErrorKind, Pool, Resolver};
-use support::{Server, impatient, on_one_shard, shards};
+use support::{Server, eventually_async, impatient, on_one_shard, shards};
 
 /// A name server that answers from a function.
 struct NameServer {
@@ -220,6 +220,38 @@ fn an_expired_name_is_asked_again() {
         Ok(())
     });
     assert_eq!(names.asked(), 4);
+}
+
+#[test]
+fn a_get_dropped_while_its_name_is_asked_for_leaks_nothing() {
+    let server = Server::echo();
+    let port = server.address().port();
+    let names = NameServer::new(|name, kind, message| {
+        if kind == RecordType::A {
+            add(message, name, 60, Ipv4Addr::LOCALHOST);
+        }
+        true
+    });
+    let config = Config {
+        resolver: names.resolver(),
+        ..Config::default()
+    };
+    on_one_shard(config, async move || {
+        let pool = Pool::local()?;
+        for times in 1..30 {
+            // A new name each time, so that each drop meets another point of the lookup.
+            let host = format!("n{times}.test");
+            drop(support::poll_times(pool.get((&*host, port)), times).await);
+            pool.get((&*host, port)).await?.release();
+            eventually_async("all settles", || {
+                let stats = pool.stats((&*host, port)).unwrap();
+                stats.waiters + stats.connecting + stats.in_use + stats.closing == 0
+                    && stats.permits == stats.idle
+            })
+            .await;
+        }
+        Ok(())
+    });
 }
 
 #[test]
