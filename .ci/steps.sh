@@ -14,14 +14,6 @@ step_fmt() {
     run cargo fmt --all --check
 }
 
-# Tests that count system calls pass without strace unless told that it is there.
-step_tests() {
-    if can_trace; then
-        export RINGPOOL_REQUIRE_STRACE=1
-    fi
-    run cargo test
-}
-
 step_lints() {
     run cargo clippy --all-targets --all-features -- -D warnings
 }

@@ -170,16 +170,7 @@ impl Core {
             cell.write.done(cx, &mut self.deferred);
             return Poll::Ready(Ok(taken));
         }
-        let (shared, limit) = (cell.shared, self.config.write_timeout);
-        let wait = Wait {
-            cx,
-            now: self.now,
-            limit,
-            shared,
-        };
-        wait.on(&mut cell.write, ErrorKind::WriteTimeout, &mut self.deferred)?;
-        self.arm_timer(at.conn);
-        Poll::Pending
+        self.wait_to_write(at.conn, cx)
     }
 
     fn poll_flush(&mut self, at: Use, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -193,15 +184,22 @@ impl Core {
             return Poll::Ready(Ok(()));
         }
         self.backend.notify_flushed(at.conn.0);
-        let (shared, limit) = (cell.shared, self.config.write_timeout);
+        self.wait_to_write(at.conn, cx)
+    }
+
+    /// Makes the calling task one that waits until more can be written.
+    fn wait_to_write<T>(&mut self, conn: ConnKey, cx: &Context<'_>) -> Poll<Result<T>> {
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return Poll::Ready(Err(closed()));
+        };
         let wait = Wait {
             cx,
             now: self.now,
-            limit,
-            shared,
+            limit: self.config.write_timeout,
+            shared: cell.shared,
         };
         wait.on(&mut cell.write, ErrorKind::WriteTimeout, &mut self.deferred)?;
-        self.arm_timer(at.conn);
+        self.arm_timer(conn);
         Poll::Pending
     }
 
