@@ -11,8 +11,11 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::Host;
 use crate::local;
-use crate::ring::{self, Driver, Ring, RingConfig};
+#[cfg(feature = "sim")]
+use crate::machine;
+use crate::ring::{self, Descriptor, Driver, Ring, RingConfig};
 use crate::shard::{Core, Links, Shard, SharedState};
 
 /// What the cores of one pool share.
@@ -66,17 +69,42 @@ impl Group {
             let text = "this thread already has a pool";
             return Err(Error::new(ErrorKind::InvalidInput, text));
         }
+        let host = Host::Thread;
         let ring = Ring::new(RingConfig::from(&*self.config))?;
-        let links = Links::join(&self.shared)?;
-        let core = Core::new(self.config.clone(), ring, links, ring::random_seed()?);
-        let (fd, signal) = (core.backend.fd()?, core.backend.signal());
-        let shard = Shard::new(core);
-        // From here on the shard is ended however this goes on.
-        let member = Member {
-            shard: shard.clone(),
-        };
+        let (fd, signal) = (ring.fd()?, ring.signal());
+        let member = self.admit(host, ring)?;
+        let shard = member.shard.clone();
         local::set(shard.clone())?;
-        ring::drive(Driver::new(shard, fd, signal)?)?;
+        ring::drive(Driver::new(shard, Descriptor::new(fd)?, signal))?;
+        Ok(member)
+    }
+
+    /// A shard on `host`, without anything that drives it. It is ended however this goes on.
+    fn admit(&self, host: Host, ring: Ring) -> Result<Member> {
+        let links = Links::join(&self.shared)?;
+        let seed = host.random_seed()?;
+        let core = Core::new(self.config.clone(), host, ring, links, seed);
+        let shard = Shard::new(core);
+        Ok(Member { shard })
+    }
+
+    /// Gives a core of a simulated machine a shard. `room` is how many completions its ring holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join), but for those of a runtime.
+    #[cfg(feature = "sim")]
+    pub(crate) fn join_machine(&self, place: &machine::Current, room: usize) -> Result<Member> {
+        let config = RingConfig::from(&*self.config);
+        let slots = config.max_connections.saturating_add(config.max_datagrams);
+        let kernel = place.machine.kernel(place.core, slots as usize, room);
+        let bell = kernel.bell(&place.machine);
+        let ring = Ring::played(config, kernel)?;
+        let signal = ring.signal();
+        let member = self.admit(Host::Machine(place.clone()), ring)?;
+        let driver = Driver::new(member.shard.clone(), bell, signal);
+        let core = place.core;
+        let _driver = place.machine.spawn(core, "driver", false, driver);
         Ok(member)
     }
 }

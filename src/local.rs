@@ -37,6 +37,12 @@ pub(crate) fn set(shard: Rc<Shard>) -> Result<()> {
     })
 }
 
+/// Makes `shard` the thread's for a while and returns the one before.
+#[cfg(feature = "sim")]
+pub(crate) fn swap(shard: Option<Rc<Shard>>) -> Option<Rc<Shard>> {
+    CURRENT.replace(shard)
+}
+
 /// Takes the shard away from this thread, if it is `shard`.
 pub(crate) fn unset(shard: &Shard) {
     let taken = CURRENT.try_with(|current| {

@@ -16,7 +16,6 @@ use crate::error::{Error, Result};
 use crate::local;
 use crate::policy::event::{ConnKey, Return, WaiterKey};
 use crate::protocol::{Erased, Plain, Protocol, typed_state};
-use crate::ring::budget;
 use crate::shard::{Checkout, EndpointRef, Gotten, Shard, ShardStats, Trace};
 use crate::stats::Stats;
 use crate::stream::Stream;
@@ -328,9 +327,9 @@ impl<P: Protocol> Future for Get<'_, P> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Spent by failures too: a loop of them must not starve the core either.
-        let progress = ready!(budget::poll_budget(cx));
+        let unit = ready!(self.handle.shard.host().poll_unit(cx));
         let gotten = ready!(self.poll_gotten(cx));
-        progress.made_progress();
+        unit.spend();
         Poll::Ready(gotten.and_then(|(conn, reused)| self.handle.conn(conn, reused)))
     }
 }

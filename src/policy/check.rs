@@ -2,12 +2,70 @@
 //! everything from the connections themselves.
 
 use super::PoolPolicy;
+#[cfg(feature = "sim")]
+use super::bucket::Permit;
 use super::conn::{Conn, Place, Stage};
 use super::counts::Counts;
 use super::event::{ConnKey, EndpointKey};
 use super::timers::Timer;
 use crate::slot::Key;
 use crate::time::Tick;
+
+/// What an outsider may see of a connection.
+#[cfg(feature = "sim")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) uses: u32,
+    pub(crate) capacity: u32,
+    pub(crate) stage: &'static str,
+    pub(crate) idle: bool,
+}
+
+#[cfg(feature = "sim")]
+impl PoolPolicy {
+    /// The connection as the policy has it.
+    pub(crate) fn seen(&self, conn: ConnKey) -> Option<Seen> {
+        let conn = self.conns.get(conn.0)?;
+        Some(Seen {
+            uses: conn.uses,
+            capacity: conn.capacity,
+            stage: match conn.stage {
+                Stage::Dialing => "Dialing",
+                Stage::Initialising => "Initialising",
+                Stage::Ready if conn.uses == 0 => "Idle",
+                Stage::Ready if conn.condemned.is_some() => "Condemned",
+                Stage::Ready => "InUse",
+                Stage::Checking => "Checking",
+                Stage::Closing(_) => "Closing",
+            },
+            idle: conn.stage == Stage::Ready && conn.uses == 0,
+        })
+    }
+
+    /// How far the endpoint is with its next connection.
+    pub(crate) fn seen_endpoint(&self, endpoint: EndpointKey) -> &'static str {
+        let Some(bucket) = self.endpoints.get(endpoint.0) else {
+            return "Gone";
+        };
+        match (bucket.permit, bucket.resolving) {
+            (Permit::Asked, _) => "Asked",
+            (Permit::Queued, _) => "Queued",
+            (Permit::None, true) => "Resolving",
+            (Permit::None, false) => "Resting",
+        }
+    }
+
+    /// How many connections there are.
+    pub(crate) fn conn_count(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// How many permits it believes to hold for the endpoint.
+    pub(crate) fn permits_held(&self, endpoint: EndpointKey) -> u32 {
+        let bucket = self.endpoints.get(endpoint.0);
+        bucket.map_or(0, |bucket| bucket.permits)
+    }
+}
 
 impl PoolPolicy {
     /// Asserts that every figure and every list agrees with the tables.

@@ -145,3 +145,28 @@ pub(crate) enum Return {
     /// Not reusable, for this reason.
     Discard(CloseReason),
 }
+
+#[cfg(feature = "sim")]
+impl Event {
+    /// Its name, for counting what was met.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Event::Resolved { .. } => "Resolved",
+            Event::ResolveFailed { .. } => "ResolveFailed",
+            Event::PermitGranted { .. } => "PermitGranted",
+            Event::PermitQueued { .. } => "PermitQueued",
+            Event::Demand { since: Some(_), .. } => "Demand",
+            Event::Demand { since: None, .. } => "DemandEnds",
+            Event::DemandRenewed { .. } => "DemandRenewed",
+            Event::Connected { .. } => "Connected",
+            Event::ConnectFailed { .. } => "ConnectFailed",
+            Event::Initialised { .. } => "Initialised",
+            Event::InitFailed { .. } => "InitFailed",
+            Event::Broken { .. } => "Broken",
+            Event::HealthChecked { healthy: true, .. } => "Healthy",
+            Event::HealthChecked { healthy: false, .. } => "Unhealthy",
+            Event::Closed { .. } => "Closed",
+            Event::Drain => "Drain",
+        }
+    }
+}

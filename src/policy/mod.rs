@@ -13,7 +13,7 @@
 mod backoff;
 mod balance;
 mod bucket;
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 mod check;
 mod close;
 mod conn;
@@ -41,7 +41,7 @@ use self::conn::{Conn, Stage};
 pub(crate) use self::counts::Counts;
 use self::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
 use self::list::List;
-use self::rng::Rng;
+pub(crate) use self::rng::Rng;
 pub(crate) use self::settings::Settings;
 use self::timers::{Timer, Timers};
 use self::waiters::Waiter;

@@ -88,26 +88,11 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// `count` buffers (a power of two) of `size` bytes, registered with the ring.
-    pub(super) fn new(
-        submitter: &Submitter<'_>,
-        count: u16,
-        size: u32,
-        signal: Rc<Signal>,
-    ) -> io::Result<Rc<Self>> {
+    /// `count` buffers (a power of two) of `size` bytes. The kernel must be told of them before
+    /// the first receive.
+    pub(super) fn new(count: u16, size: u32, signal: Rc<Signal>) -> io::Result<Rc<Self>> {
         let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>(), true)?;
         let memory = Mapping::new(usize::from(count) * size as usize, false)?;
-        // SAFETY: the mapping is page-aligned and holds `count` entries. It lives in the pool, and
-        // is unmapped only after `close` unregistered it or with the ring gone; the kernel pins its
-        // pages itself.
-        unsafe {
-            submitter.register_buf_ring_with_flags(
-                entries.start.as_ptr() as u64,
-                count,
-                GROUP,
-                0,
-            )?;
-        }
         let pool = Self {
             entries: Some(entries),
             memory: Some(memory),
@@ -123,6 +108,23 @@ impl Pool {
         };
         (0..count).for_each(|id| pool.publish(id));
         Ok(Rc::new(pool))
+    }
+
+    /// Tells the kernel of the buffers.
+    pub(super) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
+        let Some(entries) = &self.entries else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let start = entries.start.as_ptr() as u64;
+        // SAFETY: the mapping is page-aligned and holds `count` entries. It lives in the pool, and
+        // is unmapped only after `close` or with the ring gone; the kernel pins its pages itself.
+        unsafe { submitter.register_buf_ring_with_flags(start, self.count, GROUP, 0) }
+    }
+
+    /// Where the entries are that the kernel reads.
+    #[cfg(feature = "sim")]
+    pub(super) fn entries(&self) -> Option<NonNull<BufRingEntry>> {
+        Some(self.entries.as_ref()?.start.cast())
     }
 
     /// How many buffers the kernel has.
@@ -201,11 +203,8 @@ impl Pool {
         }
     }
 
-    /// The ring is drained: takes the buffers back from the kernel.
-    pub(super) fn close(&self, submitter: &Submitter<'_>) {
-        if submitter.unregister_buf_ring(GROUP).is_err() {
-            self.leak();
-        }
+    /// The ring is drained and the kernel has given the buffers back.
+    pub(super) fn close(&self) {
         self.closed.set(true);
     }
 

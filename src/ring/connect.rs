@@ -97,7 +97,9 @@ impl Ring {
             set_option(&socket, *setting)?;
         }
         let fds = [socket.as_raw_fd()];
-        self.queue.submitter().register_files_update(index, &fds)?;
+        let submitter = self.queue.submitter();
+        let submitter = submitter.ok_or(io::ErrorKind::Unsupported)?;
+        submitter.register_files_update(index, &fds)?;
         Ok(())
     }
 

@@ -10,9 +10,10 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::ring::Ring;
+use crate::ring::buffers::GROUP;
 use crate::ring::conn::Phase;
 use crate::ring::events::Drained;
 use crate::ring::op::OpTable;
@@ -40,14 +41,17 @@ impl Ring {
             return self.leak();
         }
         self.cancel_everything();
-        let start = Instant::now();
+        let end = self.queue.now().plus(timeout);
         while self.ops.in_flight() > 0 {
-            let left = timeout.saturating_sub(start.elapsed());
+            let left = end.since(self.queue.now());
             if left.is_zero() || !self.wait_for_one(left) {
                 return self.leak();
             }
         }
-        self.pool.close(&self.queue.submitter());
+        if !self.queue.unregister_buffers(GROUP) {
+            self.pool.leak();
+        }
+        self.pool.close();
         Drained {
             clean: true,
             leaked_ops: 0,
@@ -79,7 +83,7 @@ impl Ring {
         match self.queue.wait(1, left) {
             Flush::Done => true,
             Flush::Later => {
-                std::thread::sleep(BACK_OFF.min(left));
+                self.queue.pause(BACK_OFF.min(left));
                 true
             }
             Flush::Dead(_) => self.reap() > 0,

@@ -11,20 +11,11 @@
 //! stopped.
 
 use std::future::Future;
-use std::mem;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::time::Sleep;
-
-use crate::error::{Error, ErrorKind, Result};
-use crate::ring::clock;
-use crate::ring::fork::ForkMark;
 use crate::ring::signal::Signal;
 use crate::time::Tick;
 
@@ -59,100 +50,62 @@ pub(crate) trait Turn: 'static {
     fn end(&self);
 }
 
-/// The task that submits and reaps for one core.
-pub(crate) struct Driver<T: Turn> {
-    turn: Rc<T>,
-    /// A descriptor of the driver's own: it stays open whatever becomes of the ring.
-    fd: Option<AsyncFd<OwnedFd>>,
-    signal: Rc<Signal>,
-    sleep: Option<Pin<Box<Sleep>>>,
-    /// What `sleep` is set to.
-    alarm: Tick,
-    gathered: u32,
-    seen: usize,
-    mark: ForkMark,
+/// Where the driver sleeps.
+pub(crate) trait Watch: Unpin + 'static {
+    /// Forgets that completions came: what comes from now on wakes the task of `cx`.
+    fn clear(&mut self, cx: &mut Context<'_>);
+    /// Sets the alarm to `at`; whether that moment has come.
+    fn poll_alarm(&mut self, cx: &mut Context<'_>, at: Tick) -> bool;
+    /// The moment now.
+    fn now(&self) -> Tick;
 }
 
-impl<T: Turn> std::fmt::Debug for Driver<T> {
+/// The task that submits and reaps for one core.
+pub(crate) struct Driver<T: Turn, W: Watch> {
+    turn: Rc<T>,
+    /// Until the driver has stopped.
+    watch: Option<W>,
+    signal: Rc<Signal>,
+    gathered: u32,
+    seen: usize,
+}
+
+impl<T: Turn, W: Watch> std::fmt::Debug for Driver<T, W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driver").finish_non_exhaustive()
     }
 }
 
-impl<T: Turn> Driver<T> {
-    /// A driver for the ring that `fd` watches, with its `signal`; spawn it on this thread's runtime.
-    ///
-    /// # Errors
-    ///
-    /// `NotOnShard` if there is no runtime with I/O here, `Unavailable` if it refuses the ring.
-    pub(crate) fn new(turn: Rc<T>, fd: OwnedFd, signal: Rc<Signal>) -> Result<Self> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            let message = "no tokio-uring runtime on this thread";
-            return Err(Error::new(ErrorKind::NotOnShard, message));
-        }
-        // Newer versions of tokio have an unsafe function for this instead, for types that do not
-        // own their descriptor. This one does.
-        #[allow(deprecated)]
-        let fd = AsyncFd::with_interest(fd, Interest::READABLE)
-            .map_err(|error| Error::from_source(ErrorKind::Unavailable, error))?;
-        Ok(Self {
+impl<T: Turn, W: Watch> Driver<T, W> {
+    /// A driver for the ring that `watch` watches, with its `signal`; spawn it on the ring's thread.
+    pub(crate) fn new(turn: Rc<T>, watch: W, signal: Rc<Signal>) -> Self {
+        Self {
             turn,
-            fd: Some(fd),
+            watch: Some(watch),
             signal,
-            sleep: None,
-            alarm: Tick::NEVER,
             gathered: 0,
             seen: 0,
-            mark: ForkMark::new(),
-        })
-    }
-
-    /// Clears the readiness of the ring, so that what comes from now on is a new edge.
-    fn clear_readiness(&self, cx: &mut Context<'_>) {
-        let Some(fd) = &self.fd else { return };
-        while let Poll::Ready(Ok(mut ready)) = fd.poll_read_ready(cx) {
-            ready.clear_ready();
         }
-    }
-
-    /// Sets the alarm to `at`; whether that moment has come.
-    fn poll_alarm(&mut self, cx: &mut Context<'_>, at: Tick) -> bool {
-        let Some(instant) = clock::instant_of(at) else {
-            self.alarm = at;
-            return false;
-        };
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(instant.into())));
-        if self.alarm != at {
-            self.alarm = at;
-            sleep.as_mut().reset(instant.into());
-        }
-        sleep.as_mut().poll(cx).is_ready()
     }
 
     fn stop(&mut self) {
-        if let Some(fd) = self.fd.take() {
-            if self.mark.forked() {
-                // Its drop would take the ring off the epoll instance shared with the parent.
-                mem::forget(fd);
-            }
+        if self.watch.take().is_some() {
             self.signal.forget();
             self.turn.end();
         }
     }
 }
 
-impl<T: Turn> Future for Driver<T> {
+impl<T: Turn, W: Watch> Future for Driver<T, W> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        if this.fd.is_none() {
+        let Some(watch) = &mut this.watch else {
             return Poll::Ready(());
-        }
+        };
         this.signal.begin(cx.waker());
-        this.clear_readiness(cx);
+        watch.clear(cx);
         let Next::At(mut deadline) = this.turn.turn(cx) else {
             this.stop();
             return Poll::Ready(());
@@ -170,10 +123,10 @@ impl<T: Turn> Future for Driver<T> {
             this.turn.submit();
         }
         if this.turn.wants_turn() || (queued > 0 && this.turn.queued() > 0) {
-            deadline = deadline.min(clock::now().plus(BACK_OFF));
+            deadline = deadline.min(watch.now().plus(BACK_OFF));
         }
         this.signal.rest();
-        if this.turn.has_completions() || this.poll_alarm(cx, deadline) {
+        if this.turn.has_completions() || watch.poll_alarm(cx, deadline) {
             this.signal.begin(cx.waker());
             cx.waker().wake_by_ref();
         }
@@ -181,7 +134,7 @@ impl<T: Turn> Future for Driver<T> {
     }
 }
 
-impl<T: Turn> Drop for Driver<T> {
+impl<T: Turn, W: Watch> Drop for Driver<T, W> {
     fn drop(&mut self) {
         self.stop();
     }

@@ -6,9 +6,8 @@ use std::pin::pin;
 use std::task::Poll;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::time::Tick;
 
-use super::{Driver, Turn, sleep, spawn};
+use super::{Descriptor, Driver, Turn, spawn};
 
 /// A tokio-uring runtime for the calling thread. Its ring is for the tasks' own files; the pool's
 /// I/O goes through the shard's ring.
@@ -20,14 +19,17 @@ pub(crate) fn runtime() -> Result<tokio_uring::Runtime> {
 }
 
 /// Starts the driver of `turn` as a task of this thread's runtime.
-pub(crate) fn drive<T: Turn>(driver: Driver<T>) -> Result<()> {
+pub(crate) fn drive<T: Turn>(driver: Driver<T, Descriptor>) -> Result<()> {
     spawn::spawn_local(driver).map(drop)
 }
 
-/// Runs `future` until `deadline` at most; `None` if it was not done by then.
-pub(crate) async fn until<F: Future>(deadline: Tick, future: F) -> Option<F::Output> {
+/// Runs `future` until `late` has ended at most; `None` if it was not done by then.
+pub(crate) async fn until<F: Future>(
+    late: impl Future<Output = ()>,
+    future: F,
+) -> Option<F::Output> {
     let mut future = pin!(future);
-    let mut late = pin!(sleep::sleep_until(deadline));
+    let mut late = pin!(late);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(value) => Poll::Ready(Some(value)),
         Poll::Pending => late.as_mut().poll(cx).map(|()| None),

@@ -22,6 +22,7 @@ mod driver;
 mod events;
 mod fork;
 mod host;
+pub(crate) mod kernel;
 mod memory;
 mod op;
 mod opcode;
@@ -36,6 +37,7 @@ mod spawn;
 #[cfg(test)]
 mod tests;
 mod token;
+mod watch;
 
 use std::collections::VecDeque;
 use std::mem;
@@ -45,6 +47,8 @@ use std::rc::Rc;
 use io_uring::cqueue;
 
 pub(crate) use buffers::Chunk;
+#[cfg(feature = "sim")]
+pub(crate) use driver::Watch;
 pub(crate) use driver::{Driver, Next, Turn};
 use events::RingStats;
 pub(crate) use events::{End, Event, RingConfig, SocketOptions};
@@ -53,17 +57,22 @@ pub(crate) use owned::OwnedBuf;
 #[cfg(test)]
 pub(crate) use queue::Fault;
 pub(crate) use signal::Signal;
+pub(crate) use sleep::sleep_until;
 pub(crate) use spawn::in_runtime;
-pub use spawn::{TaskHandle, spawn};
+pub(crate) use spawn::{TaskHandle, spawn};
+pub(crate) use watch::Descriptor;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::slot::{Key, Slots};
 use buffers::Pool;
 use conn::{Conn, Phase};
 use events::Events;
+#[cfg(feature = "sim")]
+use kernel::played::{Machine, Played};
+use kernel::{Cqe, Kernel};
 use op::{Completion, OpTable};
 use opcode::Setting;
-use queue::{Class, Cqe, Flush, Queue};
+use queue::{Class, Flush, Queue};
 use send::Segments;
 use token::Kind;
 
@@ -135,14 +144,37 @@ impl Ring {
         let plain_sockets = tweaks.plain_sockets || !probe::sets_options(&mut ring)?;
         let signal = Rc::new(Signal::default());
         let (count, size) = (config.recv_buffers, config.recv_buffer_size);
-        let pool = Pool::new(&ring.submitter(), count, size, Rc::clone(&signal)).map_err(|e| {
-            probe::unavailable(
-                &e,
-                &format!("making {count} receive buffers of {size} bytes"),
-            )
-        })?;
-        Ok(Ring {
-            queue: Queue::new(ring),
+        let pool = Pool::new(count, size, Rc::clone(&signal))
+            .and_then(|pool| pool.register(&ring.submitter()).map(|()| pool))
+            .map_err(|e| {
+                let doing = format!("making {count} receive buffers of {size} bytes");
+                probe::unavailable(&e, &doing)
+            })?;
+        let mut ring = Self::assemble(Kernel::linux(ring), pool, signal, config);
+        ring.plain_sockets = plain_sockets;
+        Ok(ring)
+    }
+
+    /// A ring whose kernel is played by `machine`.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the process has no memory for the receive buffers.
+    #[cfg(feature = "sim")]
+    pub(crate) fn played(config: RingConfig, machine: Rc<dyn Machine>) -> Result<Ring> {
+        let signal = Rc::new(Signal::default());
+        let (count, size) = (config.recv_buffers, config.recv_buffer_size);
+        let pool = Pool::new(count, size, Rc::clone(&signal))
+            .map_err(|error| probe::unavailable(&error, "making receive buffers"))?;
+        let entries = config.entries.max(RingConfig::MIN_ENTRIES) as usize;
+        let played = Played::new(entries, &pool, machine);
+        Ok(Self::assemble(Kernel::Played(played), pool, signal, config))
+    }
+
+    fn assemble(kernel: Kernel, pool: Rc<Pool>, signal: Rc<Signal>, config: RingConfig) -> Ring {
+        let slots = config.max_connections.saturating_add(config.max_datagrams);
+        Ring {
+            queue: Queue::new(kernel),
             ops: OpTable::new(slots as usize),
             pool,
             conns: (0..slots).map(|_| Conn::free()).collect(),
@@ -156,11 +188,11 @@ impl Ring {
             settings: Vec::new(),
             entries: Vec::new(),
             config,
-            plain_sockets,
+            plain_sockets: false,
             signal,
             fatal_told: false,
             ended: false,
-        })
+        }
     }
 
     /// A descriptor for watching the ring: readable when there are completions.

@@ -12,25 +12,17 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+use io_uring::Submitter;
 use io_uring::squeue::{Entry, EntryMarker};
-use io_uring::types::{SubmitArgs, Timespec};
-use io_uring::{CompletionStatus, EnterFlags, IoUring, Submitter};
 
 use crate::ring::events::RingStats;
 use crate::ring::fork::ForkMark;
-
-/// What the kernel reported, copied out of the shared ring (D18).
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Cqe {
-    pub(super) user_data: u64,
-    pub(super) res: i32,
-    pub(super) flags: u32,
-}
+use crate::ring::kernel::{Cqe, Enter, Kernel};
+use crate::time::Tick;
 
 /// What goes first when the queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +54,7 @@ type Batch = Box<[Entry]>;
 
 /// The kernel's two rings, and what did not fit.
 pub(super) struct Queue {
-    ring: ManuallyDrop<IoUring>,
-    completions: CompletionStatus,
+    kernel: Kernel,
     control: VecDeque<Batch>,
     work: VecDeque<Batch>,
     backlog: usize,
@@ -80,12 +71,9 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(mut ring: IoUring) -> Self {
-        // SAFETY: the status lives in the same struct as the ring and is dropped with it.
-        let completions = unsafe { ring.completion().status() };
+    pub(super) fn new(kernel: Kernel) -> Self {
         Self {
-            ring: ManuallyDrop::new(ring),
-            completions,
+            kernel,
             control: VecDeque::new(),
             work: VecDeque::new(),
             backlog: 0,
@@ -101,13 +89,27 @@ impl Queue {
 
     /// A descriptor of the ring of its own, for watching.
     pub(super) fn fd(&self) -> io::Result<OwnedFd> {
-        // SAFETY: the ring's descriptor is open as long as the ring lives, which `self` borrows.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) };
-        fd.try_clone_to_owned()
+        self.kernel.fd()
     }
 
-    pub(super) fn submitter(&self) -> Submitter<'_> {
-        self.ring.submitter()
+    /// The kernel's own way to register; nothing if the kernel is played.
+    pub(super) fn submitter(&self) -> Option<Submitter<'_>> {
+        self.kernel.submitter()
+    }
+
+    /// Takes the receive buffers back from the kernel; `false` if it did not give them.
+    pub(super) fn unregister_buffers(&mut self, group: u16) -> bool {
+        self.kernel.unregister_buffers(group)
+    }
+
+    /// The moment now, as the kernel counts it.
+    pub(super) fn now(&self) -> Tick {
+        self.kernel.now()
+    }
+
+    /// Lets `time` pass on this thread.
+    pub(super) fn pause(&mut self, time: Duration) {
+        self.kernel.pause(time);
     }
 
     pub(super) fn forked(&self) -> bool {
@@ -126,7 +128,7 @@ impl Queue {
     /// Whether completions can be read: two loads.
     #[inline]
     pub(super) fn has_completions(&self) -> bool {
-        !self.mark.forked() && (!self.completions.is_empty() || self.overflowed)
+        !self.mark.forked() && (self.kernel.has_completions() || self.overflowed)
     }
 
     /// How many entries wait for the next submission.
@@ -134,7 +136,7 @@ impl Queue {
         if self.mark.forked() {
             return 0;
         }
-        self.ring.submission().len() + self.backlog
+        self.kernel.waiting() + self.backlog
     }
 
     /// Queues `entries`, linked to each other or single, for one submission.
@@ -158,7 +160,7 @@ impl Queue {
                 Class::Work => self.backlog == 0,
             };
             // SAFETY: the caller's promise.
-            if ahead && unsafe { self.ring.submission().push_multiple(entries) }.is_ok() {
+            if ahead && unsafe { self.kernel.push(entries) } {
                 return;
             }
             if self.later || self.flush() != Flush::Done {
@@ -213,7 +215,7 @@ impl Queue {
             };
             let Some(batch) = from.front() else { return };
             // SAFETY: promised by who called `push` with these entries.
-            if unsafe { self.ring.submission().push_multiple(batch) }.is_err() {
+            if !unsafe { self.kernel.push(batch) } {
                 return;
             }
             self.backlog -= batch.len();
@@ -233,7 +235,7 @@ impl Queue {
         self.later = false;
         for _ in 0..MAX_ENTERS {
             self.refill();
-            let len = self.ring.submission().len();
+            let len = self.kernel.waiting();
             if len == 0 {
                 return Flush::Done;
             }
@@ -257,7 +259,7 @@ impl Queue {
         }
         self.later = false;
         self.refill();
-        let len = self.ring.submission().len();
+        let len = self.kernel.waiting();
         match self.enter(len as u32, min, Some(timeout)) {
             Ok(_) | Err(libc::ETIME) => Flush::Done,
             Err(libc::EINTR) => Flush::Later,
@@ -286,31 +288,14 @@ impl Queue {
         {
             return Err(errno);
         }
-        let mut flags = EnterFlags::empty();
-        if min > 0 || self.ring.submission().cq_overflow() {
-            flags |= EnterFlags::GETEVENTS;
-        }
-        let submitter = self.ring.submitter();
-        let result = match timeout {
-            None => {
-                // SAFETY: no argument is passed; the entries in the queue are valid by `push`.
-                unsafe { submitter.enter::<libc::sigset_t>(submit, min, flags.bits(), None) }
-            }
-            Some(timeout) => {
-                let limit = Timespec::from(timeout);
-                let args = SubmitArgs::new().timespec(&limit);
-                let flags = (flags | EnterFlags::EXT_ARG).bits();
-                // SAFETY: `args` and the time it points at live until the call returns (D22).
-                unsafe { submitter.enter(submit, min, flags, Some(&args)) }
-            }
+        let enter = Enter {
+            submit,
+            min,
+            timeout,
         };
-        match result {
-            Ok(taken) => {
-                self.stats.sqes += taken as u64;
-                Ok(taken)
-            }
-            Err(error) => Err(error.raw_os_error().unwrap_or(libc::EIO)),
-        }
+        let taken = self.kernel.enter(enter)?;
+        self.stats.sqes += taken as u64;
+        Ok(taken)
     }
 
     /// Copies up to `max` completions to `out` and frees their places. If the kernel keeps more
@@ -319,32 +304,17 @@ impl Queue {
         if self.mark.forked() {
             return;
         }
-        out.extend(self.ring.completion().take(max).map(|cqe| Cqe {
-            user_data: cqe.user_data(),
-            res: cqe.result(),
-            flags: cqe.flags(),
-        }));
+        self.kernel.take(out, max);
         self.stats.cqes += out.len() as u64;
         self.later &= out.is_empty();
         self.overflowed = false;
-        if self.ring.submission().cq_overflow() && self.dead.is_none() {
+        if self.kernel.overflowed() && self.dead.is_none() {
             self.stats.overflows += 1;
             match self.enter(0, 0, None) {
                 Ok(_) => {}
                 Err(libc::EINTR | libc::ETIME) => self.overflowed = true,
                 Err(errno) => self.overflowed = self.refused(errno) == Flush::Later,
             }
-        }
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        // A child has none of the maps, and something else may live at their addresses (D30).
-        if !self.mark.forked() {
-            // SAFETY: dropped only here; who owns the memory that operations work on has drained
-            // the ring or leaks that memory (D10).
-            unsafe { ManuallyDrop::drop(&mut self.ring) };
         }
     }
 }

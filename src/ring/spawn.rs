@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// # Panics
 ///
 /// Outside of a tokio-uring runtime.
-pub fn spawn<F>(future: F) -> TaskHandle<F::Output>
+pub(crate) fn spawn<F>(future: F) -> TaskHandle<F::Output>
 where
     F: Future + 'static,
     F::Output: 'static,
@@ -52,49 +52,26 @@ pub(crate) fn in_runtime() -> bool {
     tokio::runtime::Handle::try_current().is_ok()
 }
 
-/// A task started by [`spawn`]. Awaiting it gives what the future returned.
-///
-/// Errors: [`ErrorKind::Panicked`] if the task panicked, [`ErrorKind::NotOnShard`] if it was
-/// aborted or its runtime ended.
+/// A task started by [`spawn`].
 #[derive(Debug)]
-pub struct TaskHandle<T> {
+pub(crate) struct TaskHandle<T> {
     task: tokio::task::JoinHandle<T>,
 }
 
 impl<T> TaskHandle<T> {
     /// Drops the future where it waits.
-    pub fn abort(&self) {
+    pub(crate) fn abort(&self) {
         self.task.abort();
     }
 
     /// What the future returned, or its panic; `None` if it was aborted or its runtime ended.
-    pub(crate) async fn outcome(self) -> Option<std::result::Result<T, Box<dyn Any + Send>>> {
-        match self.task.await {
+    pub(crate) fn poll_outcome(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<T, Box<dyn Any + Send>>>> {
+        Pin::new(&mut self.task).poll(cx).map(|ended| match ended {
             Ok(value) => Some(Ok(value)),
             Err(error) => error.try_into_panic().ok().map(Err),
-        }
-    }
-}
-
-impl<T> Future for TaskHandle<T> {
-    type Output = Result<T>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
-        Pin::new(&mut self.task).poll(cx).map(|ended| {
-            ended.map_err(|error| match error.try_into_panic() {
-                Ok(panic) => Error::new(ErrorKind::Panicked, message(&*panic)),
-                Err(_) => Error::new(ErrorKind::NotOnShard, "the task was aborted"),
-            })
         })
     }
-}
-
-/// What a panic said.
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!(
-        "the task panicked: {}",
-        text.unwrap_or_else(|| "no message".to_owned())
-    )
 }

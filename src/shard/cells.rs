@@ -8,8 +8,9 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 
 use crate::error::Error;
+use crate::host::TaskHandle;
 use crate::policy::event::{CloseReason, ConnKey, EndpointKey};
-use crate::ring::{End, TaskHandle};
+use crate::ring::End;
 use crate::time::Tick;
 
 use super::chunk::Chunk;
@@ -125,6 +126,12 @@ impl Side {
     #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
         self.waker.is_some()
+    }
+
+    /// Who waits.
+    #[cfg(feature = "sim")]
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Waker> {
+        self.waker.iter().chain(&self.others)
     }
 
     pub(crate) fn wake(&mut self, wakers: &mut VecDeque<Waker>) {
@@ -296,6 +303,12 @@ impl Cells {
     pub(crate) fn remove(&mut self, conn: ConnKey) -> Option<Box<ConnCell>> {
         self.get(conn)?;
         self.cells[conn.0.index() as usize].take()
+    }
+
+    /// Every cell there is.
+    #[cfg(feature = "sim")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &ConnCell> {
+        self.cells.iter().filter_map(|cell| cell.as_deref())
     }
 
     /// Every connection there is.

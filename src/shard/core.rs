@@ -13,9 +13,10 @@ use std::task::Waker;
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::Host;
 use crate::policy::event::{CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
 use crate::policy::{Got, PoolPolicy, Settings};
-use crate::ring::{Next, Ring, Signal, SocketOptions, clock};
+use crate::ring::{Next, Ring, Signal, SocketOptions};
 use crate::slot::Key;
 use crate::time::Tick;
 
@@ -36,6 +37,7 @@ const MAX_TIMERS: usize = 1024;
 
 /// Everything of one core, behind the shard's one borrow.
 pub(crate) struct Core {
+    pub(crate) host: Host,
     pub(crate) config: Arc<Config>,
     pub(crate) options: SocketOptions,
     pub(crate) policy: PoolPolicy,
@@ -68,7 +70,13 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(config: Arc<Config>, backend: Ring, links: Links, seed: u64) -> Self {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        host: Host,
+        backend: Ring,
+        links: Links,
+        seed: u64,
+    ) -> Self {
         let settings = Settings::from(&*config);
         Self {
             options: SocketOptions::from(&*config),
@@ -82,7 +90,7 @@ impl Core {
             owned: HashMap::new(),
             deferred: Deferred::default(),
             tap: Tap::default(),
-            now: clock::now(),
+            now: host.now(),
             stale: false,
             timers: BinaryHeap::new(),
             asleep_until: Tick::NEVER,
@@ -90,6 +98,7 @@ impl Core {
             draining: false,
             ended: false,
             drained: Vec::new(),
+            host,
             signal: backend.signal(),
             backend,
             config,
@@ -100,7 +109,7 @@ impl Core {
 
     /// One turn of the driver: everything that has come and is due; the driver submits afterwards.
     pub(crate) fn turn(&mut self) {
-        self.now = clock::now();
+        self.now = self.host.now();
         self.stale = true;
         self.backend.reap();
         self.hear_notices();
@@ -184,6 +193,8 @@ impl Core {
             | Event::Closed { conn } => self.policy.endpoint_of(conn),
             Event::Drain => None,
         };
+        #[cfg(feature = "sim")]
+        self.cover(&event, endpoint);
         self.policy.handle_event(self.now, event);
         if let Some(endpoint) = endpoint {
             self.endpoints.touch(endpoint);
@@ -212,7 +223,7 @@ impl Core {
     pub(crate) fn refresh(&mut self) {
         if self.stale {
             self.stale = false;
-            self.now = clock::now();
+            self.now = self.host.now();
             self.signal.wake();
         }
     }
@@ -346,6 +357,12 @@ impl Core {
                     .is_some_and(|cell| cell.timed == Some(*at))
             });
         }
+    }
+
+    /// How many entries the timers have.
+    #[cfg(feature = "sim")]
+    pub(crate) fn timer_count(&self) -> usize {
+        self.timers.len()
     }
 
     fn timers_due(&mut self) {

@@ -8,6 +8,7 @@ use crate::policy::event::{CloseReason, ConnKey, Event};
 
 use super::core::Core;
 use super::deferred::Call;
+use super::resolve::Lookups;
 
 impl Core {
     // -- draining ------------------------------------------------------------------------------
@@ -57,6 +58,8 @@ impl Core {
             return;
         }
         self.die(Error::new(ErrorKind::NotOnShard, "the shard has ended"));
+        // Nobody waits for them any more, and their sockets close with all others.
+        self.lookups = Lookups::default();
         let limit = self.config.drain_timeout;
         let drained = self.backend.drain(limit);
         if !drained.clean {

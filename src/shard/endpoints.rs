@@ -7,23 +7,17 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::endpoint::Endpoint;
 use crate::error::Result;
-use crate::policy::event::{EndpointKey, Event};
-use crate::share::{Acquire, Column, EndpointId, SharedEndpoint};
+use crate::policy::event::EndpointKey;
+use crate::share::{Column, EndpointId, SharedEndpoint};
 use crate::time::Tick;
 
 use super::core::Core;
 use super::counts::{self, Totals};
 use super::deferred::Call;
 use super::erased::{ConnectionProtocol, ProtocolKey};
-
-/// How long another core's waiter must have waited before this core gives up a connection for it.
-/// A core whose waiters are served by its own returns asks for more all the time; closing for it at
-/// once would only move connections to and fro, at the price of a connect each time.
-const PATIENCE: Duration = Duration::from_millis(5);
 
 /// What tells one set of connections from another, on all cores.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -42,13 +36,13 @@ pub(crate) struct Entry {
     pub(crate) addresses: Rc<[SocketAddr]>,
     name: PoolKey,
     /// The demand last told to the policy.
-    demand: Option<Tick>,
+    pub(super) demand: Option<Tick>,
     /// It is among those whose demand is looked at again.
-    watched: bool,
+    pub(super) watched: bool,
     /// This core's request for a permit is queued.
-    queued: bool,
+    pub(super) queued: bool,
     /// It is in the list of those whose request is, or was lately, queued.
-    listed: bool,
+    pub(super) listed: bool,
     /// Its counts changed since they were last published.
     dirty: bool,
 }
@@ -80,14 +74,14 @@ impl Account {
 pub(crate) struct Endpoints {
     entries: Vec<Option<Entry>>,
     by_name: HashMap<PoolKey, EndpointKey>,
-    by_id: HashMap<EndpointId, EndpointKey>,
+    pub(super) by_id: HashMap<EndpointId, EndpointKey>,
     dirty: Vec<EndpointKey>,
     /// Those that other cores have waited for, but not long enough.
-    watched: Vec<EndpointKey>,
+    pub(super) watched: Vec<EndpointKey>,
     /// When the first of those is looked at again.
-    look_at: Tick,
+    pub(super) look_at: Tick,
     /// Those whose request for a permit is, or was lately, queued.
-    queued: Vec<EndpointKey>,
+    pub(super) queued: Vec<EndpointKey>,
 }
 
 impl Endpoints {
@@ -107,13 +101,19 @@ impl Endpoints {
             .filter(|entry| entry.key == key)
     }
 
+    /// All of them.
+    #[cfg(feature = "sim")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().flatten()
+    }
+
     /// When demands that were too young are to be looked at again.
     pub(crate) fn look_at_due(&self) -> Option<Tick> {
         (!self.watched.is_empty()).then_some(self.look_at)
     }
 
     /// Its demand is to be looked at again at `at`.
-    fn watch(&mut self, key: EndpointKey, at: Tick) {
+    pub(super) fn watch(&mut self, key: EndpointKey, at: Tick) {
         if let Some(entry) = self.get_mut(key)
             && !std::mem::replace(&mut entry.watched, true)
         {
@@ -304,152 +304,6 @@ impl Core {
             dirty: false,
         });
         Ok(key)
-    }
-
-    // -- permits and demand --------------------------------------------------------------------
-
-    pub(crate) fn acquire_permit(&mut self, endpoint: EndpointKey) {
-        let Some(entry) = self.endpoints.get_mut(endpoint) else {
-            return;
-        };
-        let event = match entry.shared.acquire(self.links.shard(), self.now) {
-            Acquire::Granted => Event::PermitGranted {
-                endpoint,
-                held: held(entry),
-            },
-            Acquire::Queued => {
-                entry.queued = true;
-                if !std::mem::replace(&mut entry.listed, true) {
-                    self.endpoints.queued.push(endpoint);
-                }
-                Event::PermitQueued { endpoint }
-            }
-        };
-        self.tell(event);
-    }
-
-    pub(crate) fn withdraw_permit(&mut self, endpoint: EndpointKey) {
-        if let Some(entry) = self.endpoints.get_mut(endpoint) {
-            entry.shared.withdraw(self.links.shard());
-            entry.queued = false;
-        }
-    }
-
-    pub(crate) fn return_permit(&mut self, endpoint: EndpointKey) {
-        let Some(entry) = self.endpoints.get_mut(endpoint) else {
-            return;
-        };
-        entry.shared.release(self.links.shard());
-        // The policy answers each demand by one permit. It may have gone to another core, or back
-        // to this one: whoever still waits is told of again.
-        entry.demand = None;
-        self.hear_notice(endpoint);
-    }
-
-    /// What other cores did to the endpoints that this one shares with them.
-    pub(crate) fn hear_notices(&mut self) {
-        self.links.wake().take();
-        for id in self.links.drain_notices() {
-            let Some(endpoint) = self.endpoints.by_id.get(&id).copied() else {
-                continue;
-            };
-            self.hear_notice(endpoint);
-        }
-        while let Some(job) = self.links.inbox.pop() {
-            self.deferred
-                .calls
-                .push_back(super::deferred::Call::Job(job));
-        }
-    }
-
-    fn hear_notice(&mut self, endpoint: EndpointKey) {
-        let Some(entry) = self.endpoints.get_mut(endpoint) else {
-            return;
-        };
-        if entry.shared.take_granted(self.links.shard()) {
-            entry.queued = false;
-            let held = held(entry);
-            self.tell(Event::PermitGranted { endpoint, held });
-        }
-        self.look_at_demand(endpoint);
-    }
-
-    /// Tells the policy how long another core has waited for a permit of `endpoint`, once that is
-    /// long enough to be worth a connection.
-    fn look_at_demand(&mut self, endpoint: EndpointKey) {
-        let now = self.now;
-        let Some(entry) = self.endpoints.get_mut(endpoint) else {
-            return;
-        };
-        let since = entry.shared.demand(self.links.shard());
-        let worth = since.filter(|since| now >= since.plus(PATIENCE));
-        let changed = entry.demand != worth;
-        entry.demand = worth;
-        if changed {
-            self.tell(Event::Demand {
-                endpoint,
-                since: worth,
-            });
-        }
-        if let (Some(since), None) = (since, worth) {
-            self.endpoints.watch(endpoint, since.plus(PATIENCE));
-        }
-    }
-
-    /// Looks again at the demands that were too young.
-    pub(crate) fn look_at_demands(&mut self) {
-        if self
-            .endpoints
-            .look_at_due()
-            .is_none_or(|due| due > self.now)
-        {
-            return;
-        }
-        for endpoint in std::mem::take(&mut self.endpoints.watched) {
-            if let Some(entry) = self.endpoints.get_mut(endpoint) {
-                entry.watched = false;
-                self.look_at_demand(endpoint);
-            }
-        }
-    }
-
-    /// Tells the other cores since when the oldest waiter here waits, where this core asked for a
-    /// permit: a core that serves its waiters well does not look as if it starved.
-    pub(crate) fn renew_requests(&mut self) {
-        let mut queued = std::mem::take(&mut self.endpoints.queued);
-        queued.retain(|endpoint| {
-            let Some(entry) = self.endpoints.get_mut(*endpoint) else {
-                return false;
-            };
-            entry.listed = entry.queued;
-            if let (true, Some(since)) = (entry.queued, self.policy.oldest_wait(*endpoint)) {
-                entry.shared.renew(self.links.shard(), since);
-            }
-            entry.listed
-        });
-        self.endpoints.queued = queued;
-    }
-
-    /// Before a connection is given to a waiter here: does another core still wait longer?
-    #[inline]
-    pub(crate) fn renew_demand(&mut self, endpoint: EndpointKey) {
-        let Some(entry) = self.endpoints.get_mut(endpoint) else {
-            return;
-        };
-        if entry.demand.is_none() {
-            return;
-        }
-        let since = entry.shared.demand(self.links.shard());
-        let since = since.filter(|since| self.now >= since.plus(PATIENCE));
-        if since == entry.demand {
-            return;
-        }
-        entry.demand = since;
-        self.tell(Event::DemandRenewed { endpoint, since });
-        if since.is_none() {
-            // Perhaps only too young now; the others tell only of what is new.
-            self.endpoints.watch(endpoint, self.now.plus(PATIENCE));
-        }
     }
 
     // -- the board -----------------------------------------------------------------------------

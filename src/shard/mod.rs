@@ -6,6 +6,8 @@
 //! method is a no-op or an error, never a panic.
 
 mod arrive;
+#[cfg(feature = "sim")]
+mod audit;
 mod cells;
 mod chunk;
 mod core;
@@ -18,6 +20,7 @@ mod inbox;
 mod io;
 mod links;
 mod perform;
+mod permits;
 mod report;
 mod resolve;
 mod run;
@@ -33,11 +36,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::host::Host;
 use crate::local;
 use crate::policy::event::{ConnKey, Return, WaiterKey};
-use crate::ring::{self, Next, Turn};
+use crate::ring::{Next, Turn};
 use crate::share::ShardId;
 
+#[cfg(feature = "sim")]
+pub(crate) use self::audit::Audit;
 pub(crate) use self::cells::Use;
 pub use self::chunk::Chunk;
 pub(crate) use self::core::Core;
@@ -68,6 +74,7 @@ pub(crate) struct Checkout {
 /// One core's pool.
 pub(crate) struct Shard {
     id: ShardId,
+    host: Host,
     me: Weak<Shard>,
     core: RefCell<Core>,
     /// The user's code is being run by an outer frame, which will also run what is added.
@@ -79,6 +86,7 @@ impl Shard {
     pub(crate) fn new(core: Core) -> Rc<Self> {
         Rc::new_cyclic(|me| Self {
             id: core.links.shard(),
+            host: core.host.clone(),
             me: me.clone(),
             core: RefCell::new(core),
             running: Cell::new(false),
@@ -88,6 +96,12 @@ impl Shard {
 
     pub(crate) fn id(&self) -> ShardId {
         self.id
+    }
+
+    /// Where it lives.
+    #[inline]
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
     }
 
     pub(crate) fn has_health_check(&self) -> bool {
@@ -174,13 +188,13 @@ impl Shard {
             core.now.plus(deadline)
         });
         let drained = poll_fn(|cx| self.enter(|core| core.poll_drained(cx)));
-        if ring::until(until, drained).await.is_some() {
+        if self.host.until(until, drained).await.is_some() {
             return 0;
         }
         let (cut, until) = self.enter(|core| (core.cut_busy(), core.now.plus(GRACE)));
         let drained = poll_fn(|cx| self.enter(|core| core.poll_drained(cx)));
         // Who does not give back what was cut keeps a dead connection until the runtime ends.
-        let _kept = ring::until(until, drained).await;
+        let _kept = self.host.until(until, drained).await;
         cut
     }
 

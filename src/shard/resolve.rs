@@ -13,7 +13,6 @@ use crate::config::{Config, Resolver};
 use crate::dns::{self, Action, Failed, Found, Hosts, Local, Lookup, QueryId, ResolverConfig};
 use crate::error::Result;
 use crate::policy::event::{EndpointKey, Event};
-use crate::ring;
 use crate::share::{Known, Learned};
 use crate::slot::Key;
 use crate::time::Tick;
@@ -21,7 +20,7 @@ use crate::time::Tick;
 use super::core::Core;
 
 /// Lookups that one core has under way; each has a socket per query.
-const MAX_RUNNING: usize = 8;
+pub(crate) const MAX_RUNNING: usize = 8;
 
 /// What a group knows of names before it asks: read once, when the group is made.
 #[derive(Debug)]
@@ -74,6 +73,12 @@ impl Lookups {
         }
         let running = self.running.iter();
         running.filter_map(|it| it.lookup.poll_timeout()).min()
+    }
+
+    /// How many run, and how many wait.
+    #[cfg(feature = "sim")]
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.running.len(), self.waiting.len())
     }
 
     /// The lookup whose query has the socket `key`.
@@ -171,7 +176,7 @@ impl Core {
             host,
             &self.names.servers,
             deadline,
-            ring::random_seed()?,
+            self.host.random_seed()?,
         )
     }
 

@@ -5,8 +5,8 @@ use std::any::Any;
 use std::rc::Rc;
 
 use crate::error::{Error, ErrorKind};
+use crate::host::TaskHandle;
 use crate::policy::event::{CloseReason, ConnKey, Event};
-use crate::ring;
 
 use super::Shard;
 use super::cells::Stage;
@@ -88,7 +88,7 @@ impl Shard {
             self.enter(|core| core.initialised(conn, Err(panicked("init"))));
             return;
         };
-        let task = ring::spawn(async move {
+        let task = self.host().spawn(async move {
             let mut report = Report::new(shard, conn, What::Init);
             let opened = opening.await;
             report.done = true;
@@ -107,7 +107,7 @@ impl Shard {
             self.enter(|core| core.health_checked(conn, false));
             return;
         };
-        let task = ring::spawn(async move {
+        let task = self.host().spawn(async move {
             let mut report = Report::new(shard, conn, What::Check);
             let healthy = checking.await;
             report.done = true;
@@ -119,7 +119,7 @@ impl Shard {
     }
 
     /// The task is ended with its connection.
-    fn keep_task(&self, conn: ConnKey, task: ring::TaskHandle<()>) {
+    fn keep_task(&self, conn: ConnKey, task: TaskHandle<()>) {
         self.enter(|core| match core.cells.get_mut(conn) {
             Some(cell) if matches!(cell.stage, Stage::Initialising(_) | Stage::Checking(_)) => {
                 cell.task = Some(task);

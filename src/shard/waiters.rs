@@ -92,9 +92,25 @@ impl Waiters {
     }
 
     pub(crate) fn fail_all(&mut self, error: &Error, wakers: &mut VecDeque<Waker>) {
-        for waiter in self.waiters.values_mut() {
+        // In the order of their keys: the map's own order is another one in each process.
+        let mut waiters: Vec<_> = self.waiters.iter_mut().collect();
+        waiters.sort_unstable_by_key(|(key, _)| **key);
+        for (_, waiter) in waiters {
             waiter.outcome.get_or_insert_with(|| Err(error.clone()));
             wakers.extend(waiter.waker.take());
         }
+    }
+
+    /// How many there are.
+    #[cfg(feature = "sim")]
+    pub(crate) fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Who waits, and for what.
+    #[cfg(feature = "sim")]
+    pub(crate) fn wakers(&self) -> impl Iterator<Item = (EndpointKey, &Waker)> {
+        let waiters = self.waiters.values();
+        waiters.filter_map(|waiter| Some((waiter.endpoint, waiter.waker.as_ref()?)))
     }
 }

@@ -10,6 +10,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
+use crate::host::spawn;
 use crate::ring;
 use crate::shard::{Inbox, Job};
 
@@ -83,8 +84,8 @@ impl ShardThread {
         let (promise, remote) = remote();
         let job: Job = Box::new(move || {
             // The future is made inside its task, so that a panic in `work` is the task's.
-            let task = ring::spawn(async move { work().await });
-            ring::spawn(async move {
+            let task = spawn(async move { work().await });
+            spawn(async move {
                 match task.outcome().await {
                     Some(outcome) => promise.keep(outcome),
                     None => drop(promise),

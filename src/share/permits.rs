@@ -167,7 +167,7 @@ impl Permits {
     }
 
     /// How many permits `shard` holds, a grant that it has not collected included.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(super) fn held(&self, shard: ShardId) -> u32 {
         lock(&self.state)
             .account(shard)
@@ -175,7 +175,7 @@ impl Permits {
     }
 
     /// How many permits there are.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(super) fn limit(&self) -> u32 {
         self.limit
     }

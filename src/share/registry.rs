@@ -196,7 +196,7 @@ impl<K: Eq + Hash + Clone> Registry<K> {
         bell.wake.silence();
         // Told after the lock is released: a waker may run a scheduler's code.
         let mut told = Vec::new();
-        for shared in lock(&self.endpoints).by_key.values() {
+        for shared in lock(&self.endpoints).by_age() {
             let concerned = shared.permits.forget(shard);
             told.extend(concerned.into_iter().map(|other| (other, shared.id)));
             shared.board.forget(shard);
@@ -210,6 +210,13 @@ impl<K: Eq + Hash + Clone> Registry<K> {
 }
 
 impl<K> Endpoints<K> {
+    /// All of them, the oldest first: the map's own order is another one in each process.
+    fn by_age(&self) -> Vec<&Arc<SharedEndpoint>> {
+        let mut all: Vec<_> = self.by_key.values().collect();
+        all.sort_unstable_by_key(|shared| shared.id);
+        all
+    }
+
     /// Drops the oldest endpoint that nobody uses. Under the lock nobody can begin to use it.
     fn evict(&mut self) -> bool {
         let unused = |shared: &Arc<SharedEndpoint>| {
@@ -274,7 +281,7 @@ impl SharedEndpoint {
     }
 
     /// How many connections all shards may hold.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn limit(&self) -> u32 {
         self.permits.limit()
     }
@@ -285,7 +292,7 @@ impl SharedEndpoint {
     }
 
     /// How many permits `shard` holds.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn held(&self, shard: ShardId) -> u32 {
         self.permits.held(shard)
     }

@@ -11,9 +11,11 @@ const LAYERS: [&[&str]; 6] = [
     &["error", "config", "endpoint", "slot", "time", "hooks"],
     &["policy", "dns"],
     &["share"],
-    &["ring"],
-    &["shard", "local", "shards", "group"],
-    &["pool", "conn", "stats", "protocol", "stream", "lib", "bin"],
+    &["ring", "machine"],
+    &["host", "shard", "local", "shards", "group"],
+    &[
+        "pool", "conn", "stats", "protocol", "stream", "sim", "lib", "bin",
+    ],
 ];
 
 /// The ring: the first layer that may read a clock, and the last below what users see.

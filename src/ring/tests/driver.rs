@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use super::*;
-use crate::ring::{Chunk, Driver, Next, OwnedBuf, Turn, clock, spawn};
+use crate::ring::{Chunk, Descriptor, Driver, Next, OwnedBuf, Turn, clock, spawn};
 use crate::time::Tick;
 
 /// The least that a shard could be.
@@ -86,7 +86,7 @@ impl Shard {
         shard
     }
 
-    fn with_driver(config: RingConfig) -> (Rc<Self>, Driver<Self>) {
+    fn with_driver(config: RingConfig) -> (Rc<Self>, Driver<Self, Descriptor>) {
         let ring = ring(config);
         let (fd, signal) = (ring.fd().unwrap(), ring.signal());
         let shard = Rc::new(Self {
@@ -98,7 +98,7 @@ impl Shard {
             deadline: Cell::new(Tick::NEVER),
             turns: Cell::new(0),
         });
-        let driver = Driver::new(Rc::clone(&shard), fd, signal).unwrap();
+        let driver = Driver::new(Rc::clone(&shard), Descriptor::new(fd).unwrap(), signal);
         (shard, driver)
     }
 

@@ -5,15 +5,16 @@ use std::collections::HashMap;
 use io_uring::IoUring;
 
 use super::PATIENCE;
+use crate::ring::kernel::{Cqe, Kernel};
 use crate::ring::opcode;
-use crate::ring::queue::{Class, Cqe, Flush, Queue};
+use crate::ring::queue::{Class, Flush, Queue};
 
 fn queue(entries: u32, completions: u32) -> Queue {
     let ring = IoUring::builder()
         .setup_cqsize(completions)
         .build(entries)
         .unwrap();
-    Queue::new(ring)
+    Queue::new(Kernel::linux(ring))
 }
 
 #[allow(unsafe_code)]

@@ -1,0 +1,213 @@
+//! Sockets and the table of descriptors: what starts, where it works, and when a socket is gone.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use super::chain::InFlight;
+use crate::machine::{Fault, State};
+use crate::ring::kernel::Cqe;
+use crate::ring::kernel::played::Op;
+
+/// A socket. It lives as long as its slot or an operation refers to it.
+pub(in crate::machine) struct Socket {
+    pub(super) datagram: bool,
+    pub(super) in_slot: bool,
+    /// Operations that work on it.
+    pub(super) users: Vec<u64>,
+    /// Where it is connected to.
+    pub(in crate::machine) to: Option<SocketAddr>,
+    /// Its connection in the network.
+    pub(in crate::machine) flow: Option<u64>,
+    /// What has come and was not received.
+    pub(in crate::machine) received: VecDeque<Vec<u8>>,
+    /// The peer sends no more.
+    pub(in crate::machine) ended: bool,
+    /// It broke, with this error number, and nobody was told yet.
+    pub(in crate::machine) broken: Option<i32>,
+    /// Nothing more may be sent, with this error number.
+    pub(in crate::machine) unsendable: Option<i32>,
+    /// The last final completion of an operation on it.
+    pub(super) last: Option<Cqe>,
+}
+
+impl State {
+    pub(in crate::machine) fn socket(&mut self, at: usize, id: u64) -> Option<&mut Socket> {
+        self.rings.get_mut(&at)?.sockets.get_mut(&id)
+    }
+
+    fn in_slot(&self, at: usize, slot: u32) -> Option<u64> {
+        *self.rings.get(&at)?.slots.get(slot as usize)?
+    }
+
+    pub(super) fn op(&mut self, at: usize, id: u64) -> Option<&mut InFlight> {
+        self.rings.get_mut(&at)?.ops.get_mut(&id)
+    }
+
+    /// An operation begins.
+    pub(super) fn begin(&mut self, at: usize, id: u64) {
+        let Some(op) = self.op(at, id) else { return };
+        match op.op {
+            Op::Nop => self.end_soon(at, id, 0),
+            Op::Socket { slot, datagram } => self.make_socket(at, id, slot, datagram),
+            Op::Option { slot, name, value } => self.set_option(at, id, slot, name, value),
+            Op::Connect { slot, to } => self.connect(at, id, slot, to),
+            Op::Recv { slot, .. } => self.receive(at, id, slot),
+            Op::Send { slot, .. } => self.send(at, id, slot),
+            Op::Shutdown { slot } => self.shutdown(at, id, slot),
+            Op::Close { slot } => self.close(at, id, slot),
+            Op::Cancel(target) => self.cancel(at, id, target),
+            // A limit alone, and what the kernel does not know.
+            Op::Limit(_) | Op::Refused => self.end_soon(at, id, -libc::EINVAL),
+        }
+    }
+
+    fn make_socket(&mut self, at: usize, id: u64, slot: u32, datagram: bool) {
+        let errno = match () {
+            () if self.hit(Fault::TableFull) => libc::ENFILE,
+            () if self.hit(Fault::NoMemory) => libc::ENOBUFS,
+            () => 0,
+        };
+        if errno != 0 {
+            return self.end_soon(at, id, -errno);
+        }
+        let socket = self.id();
+        let Some(ring) = self.rings.get_mut(&at) else {
+            return;
+        };
+        let Some(place) = ring.slots.get_mut(slot as usize) else {
+            return self.end_soon(at, id, -libc::EINVAL);
+        };
+        if place.replace(socket).is_some() {
+            self.violate(format!(
+                "I4: slot {slot} of ring {at} got a second descriptor"
+            ));
+        }
+        let made = Socket {
+            datagram,
+            in_slot: true,
+            users: Vec::new(),
+            to: None,
+            flow: None,
+            received: VecDeque::new(),
+            ended: false,
+            broken: None,
+            unsendable: None,
+            last: None,
+        };
+        if let Some(ring) = self.rings.get_mut(&at) {
+            ring.sockets.insert(socket, made);
+        }
+        self.end_soon(at, id, 0);
+    }
+
+    /// Notes that the operation works on what is in the slot; `None`, and ended, if nothing is.
+    pub(super) fn work_on(&mut self, at: usize, id: u64, slot: u32) -> Option<u64> {
+        let Some(socket) = self.in_slot(at, slot) else {
+            self.end_soon(at, id, -libc::EBADF);
+            return None;
+        };
+        self.op(at, id)?.socket = Some(socket);
+        self.socket(at, socket)?.users.push(id);
+        Some(socket)
+    }
+
+    fn set_option(&mut self, at: usize, id: u64, slot: u32, name: (u32, u32), value: i32) {
+        if self.work_on(at, id, slot).is_none() {
+            return;
+        }
+        // What the kernel refuses: keepalive times of 0 (tcp(7)).
+        let keepalive = [libc::TCP_KEEPIDLE, libc::TCP_KEEPINTVL].map(|it| it as u32);
+        let refused =
+            name.0 == libc::IPPROTO_TCP as u32 && keepalive.contains(&name.1) && value < 1;
+        self.end_soon(at, id, if refused { -libc::EINVAL } else { 0 });
+    }
+
+    fn shutdown(&mut self, at: usize, id: u64, slot: u32) {
+        let Some(socket) = self.work_on(at, id, slot) else {
+            return;
+        };
+        let Some(found) = self.socket(at, socket) else {
+            return;
+        };
+        let Some(flow) = found.flow else {
+            return self.end_soon(at, id, -libc::ENOTCONN);
+        };
+        found.unsendable.get_or_insert(libc::EPIPE);
+        self.client_ends(flow);
+        self.end_soon(at, id, 0);
+    }
+
+    fn close(&mut self, at: usize, id: u64, slot: u32) {
+        let ring = self.rings.get_mut(&at);
+        let place = ring.and_then(|ring| ring.slots.get_mut(slot as usize));
+        let Some(socket) = place.and_then(Option::take) else {
+            return self.end_soon(at, id, -libc::EBADF);
+        };
+        if let Some(socket) = self.socket(at, socket) {
+            socket.in_slot = false;
+        }
+        self.end_soon(at, id, 0);
+        self.drop_unused(at, socket);
+    }
+
+    /// An operation on the socket has ended.
+    pub(super) fn release(&mut self, at: usize, socket: u64, op: u64) {
+        if let Some(found) = self.socket(at, socket) {
+            found.users.retain(|user| *user != op);
+            self.drop_unused(at, socket);
+        }
+    }
+
+    /// The socket goes if neither a slot nor an operation refers to it.
+    fn drop_unused(&mut self, at: usize, id: u64) {
+        let Some(ring) = self.rings.get_mut(&at) else {
+            return;
+        };
+        let unused = |socket: &Socket| !socket.in_slot && socket.users.is_empty();
+        if !ring.sockets.get(&id).is_some_and(unused) {
+            return;
+        }
+        let Some(socket) = ring.sockets.remove(&id) else {
+            return;
+        };
+        ring.stale = socket.last.or(ring.stale.take());
+        if let Some(flow) = socket.flow {
+            let unread = !socket.received.is_empty();
+            self.client_closes(flow, unread);
+        }
+    }
+
+    /// The ring's descriptor is closed: sockets go with it.
+    pub(super) fn drop_ring(&mut self, at: usize) {
+        let Some(mut ring) = self.rings.remove(&at) else {
+            return;
+        };
+        let sockets = std::mem::take(&mut ring.sockets);
+        for flow in sockets.into_values().filter_map(|socket| socket.flow) {
+            self.client_closes(flow, true);
+        }
+    }
+
+    /// Asks the network for a connection.
+    fn connect(&mut self, at: usize, id: u64, slot: u32, to: SocketAddr) {
+        let Some(socket) = self.work_on(at, id, slot) else {
+            return;
+        };
+        let limit = self.op(at, id).and_then(InFlight::limit_at);
+        let Some(found) = self.socket(at, socket) else {
+            return;
+        };
+        let again = found.to.replace(to).is_some();
+        if found.datagram {
+            return self.end_soon(at, id, 0);
+        }
+        if again {
+            self.violate(format!("I4: a socket of ring {at} connects twice"));
+        }
+        let core = self.rings.get(&at).map_or(0, |ring| ring.core);
+        let dialed = self.dial(core, at, socket, to, limit);
+        if let Some((res, delay)) = dialed {
+            self.end_after(at, id, res, delay);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The driver sleeps in the runtime's own epoll instance, on the ring's descriptor and one timer.
+//!
+//! Promise: completions that come after [`clear`](Watch::clear) wake the driver; dropping the watch
+//! in a forked child does not take the ring off the epoll instance that it shares with its parent
+//! (D30).
+
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::Sleep;
+
+use super::clock;
+use super::driver::Watch;
+use super::fork::ForkMark;
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::Tick;
+
+/// A descriptor of the ring in the runtime of this thread.
+pub(crate) struct Descriptor {
+    /// Of the driver's own: it stays open whatever becomes of the ring.
+    fd: Option<AsyncFd<OwnedFd>>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// What `sleep` is set to.
+    alarm: Tick,
+    mark: ForkMark,
+}
+
+impl Descriptor {
+    /// Watches `fd`.
+    ///
+    /// # Errors
+    ///
+    /// `NotOnShard` if there is no runtime with I/O here, `Unavailable` if it refuses the ring.
+    pub(crate) fn new(fd: OwnedFd) -> Result<Self> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            let message = "no tokio-uring runtime on this thread";
+            return Err(Error::new(ErrorKind::NotOnShard, message));
+        }
+        // Newer versions of tokio have an unsafe function for this instead, for types that do not
+        // own their descriptor. This one does.
+        #[allow(deprecated)]
+        let fd = AsyncFd::with_interest(fd, Interest::READABLE)
+            .map_err(|error| Error::from_source(ErrorKind::Unavailable, error))?;
+        Ok(Self {
+            fd: Some(fd),
+            sleep: None,
+            alarm: Tick::NEVER,
+            mark: ForkMark::new(),
+        })
+    }
+}
+
+impl Watch for Descriptor {
+    fn clear(&mut self, cx: &mut Context<'_>) {
+        let Some(fd) = &self.fd else { return };
+        while let Poll::Ready(Ok(mut ready)) = fd.poll_read_ready(cx) {
+            ready.clear_ready();
+        }
+    }
+
+    fn poll_alarm(&mut self, cx: &mut Context<'_>, at: Tick) -> bool {
+        let Some(instant) = clock::instant_of(at) else {
+            self.alarm = at;
+            return false;
+        };
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(instant.into())));
+        if self.alarm != at {
+            self.alarm = at;
+            sleep.as_mut().reset(instant.into());
+        }
+        sleep.as_mut().poll(cx).is_ready()
+    }
+
+    fn now(&self) -> Tick {
+        clock::now()
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        if self.mark.forked() {
+            mem::forget(self.fd.take());
+        }
+    }
+}

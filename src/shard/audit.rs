@@ -1,0 +1,231 @@
+//! The shell, the policy, the ring and the shares each keep their own account of a connection. In a
+//! simulated world they are compared after every step.
+//!
+//! Promise: it changes nothing and finds what it names; each finding begins with the invariant that
+//! is broken (`docs/faults.md`).
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+
+use super::Shard;
+use super::cells::{ConnCell, Cut};
+use super::core::Core;
+use super::resolve::MAX_RUNNING;
+use crate::policy::event::{EndpointKey, Event};
+
+/// What a shard has.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Audit {
+    /// Connections, from dialing to closed.
+    pub(crate) connections: usize,
+    pub(crate) waiters: usize,
+    pub(crate) buffers_lent: usize,
+    pub(crate) ended: bool,
+    pub(crate) draining: bool,
+    /// Permits of all cores, and how many there are, for each endpoint.
+    pub(crate) permits: Vec<(u32, u32)>,
+    pub(crate) idle: usize,
+}
+
+impl Shard {
+    /// Compares the accounts.
+    ///
+    /// # Errors
+    ///
+    /// What does not agree.
+    pub(crate) fn audit(&self) -> Result<Audit, String> {
+        self.enter(|core| core.audit())
+    }
+
+    /// Who waits for what.
+    pub(crate) fn waits(&self) -> Vec<(Waker, String)> {
+        self.enter(|core| core.waits())
+    }
+}
+
+impl Core {
+    /// Counts that the state of what `event` is about met it.
+    pub(crate) fn cover(&self, event: &Event, endpoint: Option<EndpointKey>) {
+        let conn = match event {
+            Event::Connected { conn }
+            | Event::ConnectFailed { conn, .. }
+            | Event::Initialised { conn, .. }
+            | Event::InitFailed { conn, .. }
+            | Event::Broken { conn, .. }
+            | Event::HealthChecked { conn, .. }
+            | Event::Closed { conn } => Some(*conn),
+            _ => None,
+        };
+        let state = match (conn, endpoint) {
+            (Some(conn), _) => self.policy.seen(conn).map_or("Gone", |seen| seen.stage),
+            (None, Some(endpoint)) => self.policy.seen_endpoint(endpoint),
+            (None, None) => "Pool",
+        };
+        self.host.cover(state, event.name());
+    }
+
+    fn audit(&mut self) -> Result<Audit, String> {
+        let (free, all) = self.backend.buffers();
+        let audit = Audit {
+            connections: self.cells.iter().count(),
+            waiters: self.waiters.len(),
+            buffers_lent: all - free,
+            ended: self.ended,
+            draining: self.draining,
+            permits: self.permits(),
+            idle: self.cells.iter().filter(|cell| cell.is_idle()).count(),
+        };
+        if self.ended || self.dead.is_some() {
+            return Ok(audit);
+        }
+        catch_unwind(AssertUnwindSafe(|| self.policy.check()))
+            .map_err(|panic| format!("I4: the policy's accounts: {}", words(&*panic)))?;
+        self.check_bounds()?;
+        if !self.policy.has_work() {
+            for cell in self.cells.iter() {
+                self.check_cell(cell)?;
+            }
+            let (own, known) = (audit.connections, self.policy.conn_count());
+            if own != known {
+                return Err(format!(
+                    "I4: {own} cells, {known} connections in the policy"
+                ));
+            }
+            self.check_permits()?;
+        }
+        Ok(audit)
+    }
+
+    fn permits(&self) -> Vec<(u32, u32)> {
+        let entries = self.endpoints.iter();
+        entries
+            .map(|entry| (entry.shared.in_use(), entry.shared.limit()))
+            .collect()
+    }
+
+    /// Every table has its bound (I8).
+    fn check_bounds(&self) -> Result<(), String> {
+        let bound = |what: &str, count: usize, most: usize| match count > most {
+            true => Err(format!("I8: {count} {what}, at most {most}")),
+            false => Ok(()),
+        };
+        let slots = self.config.max_connections_per_shard;
+        bound("timers", self.timer_count(), 65 + 2 * slots)?;
+        bound("running lookups", self.lookups.counts().0, MAX_RUNNING)?;
+        bound(
+            "waiting lookups",
+            self.lookups.counts().1,
+            self.config.max_endpoints,
+        )?;
+        bound("owned writes", self.owned.len(), slots)?;
+        let waiters = self.config.max_waiters * self.endpoints.iter().count().max(1);
+        // Served waiters that have not looked are the policy's no more.
+        bound("waiters", self.waiters.len(), waiters + slots * 64)
+    }
+
+    fn check_cell(&self, cell: &ConnCell) -> Result<(), String> {
+        let conn = cell.conn;
+        let Some(seen) = self.policy.seen(conn) else {
+            return Err(format!("I4: {conn:?} has a cell and is not in the policy"));
+        };
+        if seen.uses != cell.holders {
+            let (uses, holders) = (seen.uses, cell.holders);
+            return Err(format!(
+                "I2: {conn:?} has {uses} uses and {holders} holders"
+            ));
+        }
+        if seen.uses > seen.capacity {
+            return Err(format!(
+                "I2: {conn:?} has {} users, capacity {}",
+                seen.uses, seen.capacity
+            ));
+        }
+        if seen.idle && cell.is_idle() && cell.cut == Cut::No {
+            self.check_idle(cell)?;
+        }
+        Ok(())
+    }
+
+    /// What is idle may be handed out at any moment: it must be clean (I3).
+    fn check_idle(&self, cell: &ConnCell) -> Result<(), String> {
+        let conn = cell.conn;
+        let dirt = [
+            (cell.torn, "a torn write"),
+            (!cell.front.is_empty(), "bytes put back"),
+            (self.backend.unread(conn.0) > 0, "unread bytes"),
+            (self.backend.unsent(conn.0) > 0, "unsent bytes"),
+            (cell.failure.is_some(), "a failure"),
+            (cell.end.is_some(), "an end of the stream"),
+        ];
+        match dirt.iter().find(|(is, _)| *is) {
+            Some((_, what)) => Err(format!("I3: {conn:?} is idle with {what}")),
+            None => Ok(()),
+        }
+    }
+
+    /// The permits that the cores share and those that the policy counts.
+    fn check_permits(&self) -> Result<(), String> {
+        for entry in self.endpoints.iter() {
+            let held = entry.shared.held(self.links.shard());
+            let own = self.policy.permits_held(entry.key);
+            // A grant that the shard has not collected is held already.
+            if held != own && held != own + 1 {
+                return Err(format!(
+                    "I13: {} holds {own} permits by its policy, {held} by the shares",
+                    entry.endpoint
+                ));
+            }
+            if entry.shared.in_use() > entry.shared.limit() {
+                return Err(format!("I13: {} is above its limit", entry.endpoint));
+            }
+        }
+        Ok(())
+    }
+
+    fn waits(&self) -> Vec<(Waker, String)> {
+        let label = |endpoint: EndpointKey| {
+            let entry = self.endpoints.get(endpoint);
+            entry.map_or_else(
+                || "an endpoint".to_owned(),
+                |entry| entry.endpoint.to_string(),
+            )
+        };
+        let mut all = Vec::new();
+        for (endpoint, waker) in self.waiters.wakers() {
+            all.push((
+                waker.clone(),
+                format!("a connection to {}", label(endpoint)),
+            ));
+        }
+        for cell in self.cells.iter() {
+            let (to, conn) = (label(cell.endpoint), cell.conn);
+            let on = |what: &str, address: SocketAddr| {
+                format!("{what} connection {conn:?} of {to} ({address})")
+            };
+            for waker in cell.read.waiting() {
+                all.push((waker.clone(), on("bytes on", cell.address)));
+            }
+            for waker in cell.write.waiting() {
+                all.push((waker.clone(), on("room to write on", cell.address)));
+            }
+        }
+        for (conn, write) in &self.owned {
+            if let Some(waker) = &write.waker {
+                all.push((waker.clone(), format!("its buffer, written on {conn:?}")));
+            }
+        }
+        for waker in &self.drained {
+            all.push((waker.clone(), "the core to be drained".to_owned()));
+        }
+        all
+    }
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "a panic without words".to_owned())
+}

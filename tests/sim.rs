@@ -1,0 +1,90 @@
+//! The simulated world as a service's tests see it.
+
+use std::time::Duration;
+
+use ringpool::sim::{self, Script, World};
+use ringpool::{Config, ErrorKind, Pool};
+
+const NAME: &str = "service.test:7000";
+
+/// A scripted exchange on each of two connections; the trace of it.
+fn exchange(seed: u64) -> Vec<String> {
+    let world = World::builder(seed).cores(2).trace(true).build().unwrap();
+    let server = world.server(NAME, &["10.0.0.1", "10.0.0.2"]).unwrap();
+    server.on_connect(
+        Script::new()
+            .expect("ping")
+            .send("pong")
+            .expect("ping")
+            .send("pong"),
+    );
+    for core in 0..2 {
+        world.spawn_on(core, "client", async move {
+            let pool = Pool::local().unwrap();
+            for _ in 0..2 {
+                let conn = pool.get(NAME).await.unwrap();
+                conn.write_all(b"ping").await.unwrap();
+                let mut answer = [0; 4];
+                conn.read_exact(&mut answer).await.unwrap();
+                assert_eq!(&answer, b"pong");
+                conn.release();
+            }
+        });
+    }
+    world.run().unwrap();
+    assert_eq!(server.connects(), 2);
+    world.take_trace()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_byte_for_byte() {
+    for seed in 0..20 {
+        assert_eq!(exchange(seed), exchange(seed), "seed {seed}");
+    }
+    assert_ne!(exchange(1), exchange(2));
+}
+
+#[test]
+fn time_is_virtual_and_exact() {
+    let world = World::new(1).unwrap();
+    let server = world.server(NAME, &["10.0.0.1"]).unwrap();
+    server.black_hole();
+    let config = Config::default();
+    let (error, waited) = world
+        .run_on(0, async move {
+            let before = sim::now().unwrap();
+            let error = Pool::local().unwrap().get(NAME).await.unwrap_err();
+            (error, sim::now().unwrap() - before)
+        })
+        .unwrap();
+    assert!(
+        matches!(
+            error.kind(),
+            ErrorKind::GetTimeout | ErrorKind::ConnectTimeout
+        ),
+        "{error}"
+    );
+    assert!(
+        waited <= config.get_timeout + Duration::from_millis(1),
+        "{waited:?}"
+    );
+}
+
+#[test]
+fn m5_a_run_that_cannot_go_on_says_who_waits_for_what() {
+    let world = World::new(1).unwrap();
+    world.server(NAME, &["10.0.0.1"]).unwrap();
+    world.spawn_on(0, "reader", async {
+        let conn = Pool::local().unwrap().get(NAME).await.unwrap();
+        conn.read_chunk().await.unwrap();
+    });
+    world.run_for(Duration::from_secs(1)).unwrap();
+    world.stop_clock();
+    let stuck = world.run().unwrap_err();
+    let text = stuck.to_string();
+    assert!(
+        text.contains("reader on core 0 waits for bytes on connection"),
+        "{text}"
+    );
+    assert!(text.contains("10.0.0.1:7000"), "{text}");
+}
