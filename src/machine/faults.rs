@@ -16,23 +16,24 @@ const WHOLE: u64 = 10_000;
 
 macro_rules! faults {
     ($($name:ident, $ids:literal, $rate:literal, $text:literal;)*) => {
-        /// Something that can go wrong.
+        /// Something that can go wrong in a simulated world.
+        #[non_exhaustive]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub(crate) enum Fault {
+        pub enum Fault {
             $(#[doc = $text] $name,)*
         }
 
         impl Fault {
             /// Every fault.
-            pub(crate) const ALL: &'static [Fault] = &[$(Fault::$name,)*];
+            pub const ALL: &'static [Fault] = &[$(Fault::$name,)*];
 
             /// What it stands for in the list of faults (`docs/faults.md`).
-            pub(crate) fn ids(self) -> &'static str {
+            pub fn ids(self) -> &'static str {
                 match self { $(Fault::$name => $ids,)* }
             }
 
             /// In words.
-            pub(crate) fn text(self) -> &'static str {
+            pub fn text(self) -> &'static str {
                 match self { $(Fault::$name => $text,)* }
             }
 
@@ -41,7 +42,8 @@ macro_rules! faults {
                 match self { $(Fault::$name => $rate,)* }
             }
 
-            fn name(self) -> &'static str {
+            /// Its name in the code.
+            pub fn name(self) -> &'static str {
                 match self { $(Fault::$name => stringify!($name),)* }
             }
         }

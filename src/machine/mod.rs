@@ -24,7 +24,8 @@ use std::rc::{Rc, Weak};
 
 use self::exec::Tasks;
 pub(crate) use self::exec::{Current, Scope, Step, current};
-pub(crate) use self::faults::{Fault, Faults};
+pub use self::faults::Fault;
+pub(crate) use self::faults::Faults;
 use self::kernel::RingState;
 use self::net::Net;
 use self::schedule::Schedule;

@@ -46,6 +46,7 @@ pub use self::server::Server;
 pub use self::world::{Stuck, World, WorldBuilder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine;
+pub use crate::machine::Fault;
 use crate::time::Tick;
 
 /// The virtual time since the world began; `None` outside of a world.

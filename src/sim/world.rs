@@ -18,7 +18,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
 use crate::host::TaskHandle;
-use crate::machine::{Faults, Machine, Step};
+use crate::machine::{Fault, Faults, Machine, Step};
 use crate::shard::Shard;
 
 /// Where the world's name servers are.
@@ -39,7 +39,7 @@ pub struct WorldBuilder {
     cores: usize,
     config: Config,
     pub(super) faults: Faults,
-    pub(super) room: usize,
+    room: usize,
     trace: bool,
 }
 
@@ -53,6 +53,19 @@ impl WorldBuilder {
     /// The pool's settings. Name servers are the world's own unless the settings name others.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Lets `fault` happen where it can, `rate` times in ten thousand. Those that are told for a
+    /// moment and not drawn (a core that dies, a restart) are done by the methods of [`World`].
+    pub fn fault(mut self, fault: Fault, rate: u16) -> Self {
+        self.faults.set(fault, rate.min(10_000));
+        self
+    }
+
+    /// How many completions a core's ring holds before it overflows. Default 256.
+    pub fn completions(mut self, places: usize) -> Self {
+        self.room = places.max(1);
         self
     }
 
@@ -284,6 +297,47 @@ impl World {
     /// Stops the clock: timers do not fire any more. What waits for one is stuck.
     pub fn stop_clock(&self) {
         self.machine.stop_clock();
+    }
+
+    /// From now on no fault of the [builder](WorldBuilder::fault) happens.
+    pub fn end_faults(&self) {
+        self.machine.with(|state| state.faults.end());
+    }
+
+    /// How often `fault` happened.
+    pub fn fired(&self, fault: Fault) -> u64 {
+        self.machine.with(|state| {
+            let mut fired = state.faults.fired();
+            fired
+                .find(|(it, _)| *it == fault)
+                .map_or(0, |(_, count)| count)
+        })
+    }
+
+    /// How many sockets the core's kernel has, those included that only an operation keeps.
+    pub fn sockets(&self, core: usize) -> usize {
+        self.machine.sockets(core)
+    }
+
+    /// How many operations the core's kernel has.
+    pub fn operations(&self, core: usize) -> usize {
+        self.machine.operations(core)
+    }
+
+    /// Compares what the layers of every core's pool believe of each connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Stuck`], naming the invariant of `docs/faults.md` that does not hold.
+    pub fn audit(&self) -> std::result::Result<(), Stuck> {
+        for core in 0..self.cores.len() {
+            if let Some(shard) = self.shard(core)
+                && let Err(text) = shard.audit()
+            {
+                return Err(self.stuck(&format!("core {core}: {text}")));
+            }
+        }
+        self.check()
     }
 
     /// What happened since the last call, line by line; empty unless the builder was told to.
