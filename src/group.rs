@@ -88,6 +88,13 @@ impl Group {
         Ok(Member { shard })
     }
 
+    /// Permits that shards hold, of all endpoints together.
+    #[cfg(feature = "sim")]
+    pub(crate) fn permits_in_use(&self) -> u32 {
+        let endpoints = self.shared.registry.endpoints();
+        endpoints.iter().map(|(_, shared)| shared.in_use()).sum()
+    }
+
     /// Gives a core of a simulated machine a shard. `room` is how many completions its ring holds.
     ///
     /// # Errors

@@ -67,6 +67,15 @@ impl Host {
         }
     }
 
+    /// Tells the operator something that must not be missed.
+    pub(crate) fn warn(&self, text: &str) {
+        match self {
+            Host::Thread => eprintln!("ringpool: {text}"),
+            #[cfg(feature = "sim")]
+            Host::Machine(place) => place.machine.note(|| text.to_owned()),
+        }
+    }
+
     /// Counts what met what, in a simulated world.
     #[cfg(feature = "sim")]
     pub(crate) fn cover(&self, state: &'static str, event: &'static str) {

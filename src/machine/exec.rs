@@ -208,6 +208,11 @@ impl Machine {
         self.with(|state| state.clock_stopped = true);
     }
 
+    /// Lets time pass in which nothing happens.
+    pub(crate) fn pass_until(&self, until: Tick) {
+        self.with(|state| state.now = state.now.max(until));
+    }
+
     /// Takes one step.
     pub(crate) fn step(&self) -> Step {
         self.gather(None);

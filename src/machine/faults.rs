@@ -171,13 +171,13 @@ impl Faults {
         self.rates[fault as usize] = rate;
     }
 
-    /// The fault at its usual rate.
-    pub(crate) fn allow(&mut self, fault: Fault) {
-        self.set(fault, fault.usual());
-    }
-
     pub(crate) fn has(&self, fault: Fault) -> bool {
         !self.over && self.rates[fault as usize] > 0
+    }
+
+    /// Whether the fault happens in this run, now or before the faults were over.
+    pub(crate) fn may(&self, fault: Fault) -> bool {
+        self.rates[fault as usize] > 0
     }
 
     /// The faults that can happen.
@@ -190,11 +190,6 @@ impl Faults {
     /// From now on nothing goes wrong.
     pub(crate) fn end(&mut self) {
         self.over = true;
-    }
-
-    /// Whether nothing goes wrong any more.
-    pub(crate) fn are_over(&self) -> bool {
-        self.over
     }
 
     /// Whether `fault` happens now; counted if so.

@@ -159,9 +159,14 @@ impl Machine {
         self.0.state.borrow().met.clone()
     }
 
-    /// The rules broken so far.
-    pub(crate) fn violations(&self) -> Vec<String> {
-        self.0.state.borrow().violations.clone()
+    /// Every core runs again.
+    pub(crate) fn thaw(&self) {
+        self.with(|state| state.frozen.clear());
+    }
+
+    /// The first rule that was broken, if one was.
+    pub(crate) fn first_violation(&self) -> Option<String> {
+        self.0.state.borrow().violations.first().cloned()
     }
 }
 

@@ -18,10 +18,6 @@ impl Trace {
         self.lines.get_or_insert_default();
     }
 
-    pub(crate) fn is_on(&self) -> bool {
-        self.lines.is_some()
-    }
-
     pub(crate) fn note(&mut self, now: Tick, line: impl FnOnce() -> String) {
         let Some(lines) = &mut self.lines else { return };
         if lines.len() == MOST {

@@ -23,10 +23,6 @@ pub(crate) struct Audit {
     pub(crate) waiters: usize,
     pub(crate) buffers_lent: usize,
     pub(crate) ended: bool,
-    pub(crate) draining: bool,
-    /// Permits of all cores, and how many there are, for each endpoint.
-    pub(crate) permits: Vec<(u32, u32)>,
-    pub(crate) idle: usize,
 }
 
 impl Shard {
@@ -73,9 +69,6 @@ impl Core {
             waiters: self.waiters.len(),
             buffers_lent: all - free,
             ended: self.ended,
-            draining: self.draining,
-            permits: self.permits(),
-            idle: self.cells.iter().filter(|cell| cell.is_idle()).count(),
         };
         if self.ended || self.dead.is_some() {
             return Ok(audit);
@@ -96,13 +89,6 @@ impl Core {
             self.check_permits()?;
         }
         Ok(audit)
-    }
-
-    fn permits(&self) -> Vec<(u32, u32)> {
-        let entries = self.endpoints.iter();
-        entries
-            .map(|entry| (entry.shared.in_use(), entry.shared.limit()))
-            .collect()
     }
 
     /// Every table has its bound (I8).

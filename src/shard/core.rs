@@ -22,7 +22,7 @@ use crate::time::Tick;
 
 use super::Gotten;
 use super::cells::{Cells, Stage};
-use super::deferred::Deferred;
+use super::deferred::{Call, Deferred};
 use super::endpoints::Endpoints;
 use super::io::OwnedWrite;
 use super::links::Links;
@@ -300,6 +300,11 @@ impl Core {
         };
         cell.let_go(&mut self.deferred);
         let endpoint = cell.endpoint;
+        let unread = !cell.front.is_empty() || self.backend.unread(conn.0) > 0;
+        if cell.shared && cell.is_idle() && unread && !cell.read.is_waiting() {
+            // What came for its users and none of them read is offered to its protocol now.
+            self.deferred.calls.push_back(Call::IdleBytes { conn });
+        }
         self.endpoints.touch(endpoint);
         self.renew_demand(endpoint);
         self.tap.record(self.now, || What::Put { conn, how });

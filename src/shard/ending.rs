@@ -64,11 +64,11 @@ impl Core {
         let drained = self.backend.drain(limit);
         if !drained.clean {
             // Rare, and not to be missed: memory that only the end of the process gives back.
-            eprintln!(
-                "ringpool: {:?} ended with {} operations still in the kernel, whose memory is leaked",
+            self.host.warn(&format!(
+                "{:?} ended with {} operations still in the kernel, whose memory is leaked",
                 self.links.shard(),
                 drained.leaked_ops
-            );
+            ));
         }
         while let Some(event) = self.backend.poll_event() {
             self.arrive(event);

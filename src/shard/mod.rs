@@ -42,8 +42,6 @@ use crate::policy::event::{ConnKey, Return, WaiterKey};
 use crate::ring::{Next, Turn};
 use crate::share::ShardId;
 
-#[cfg(feature = "sim")]
-pub(crate) use self::audit::Audit;
 pub(crate) use self::cells::Use;
 pub use self::chunk::Chunk;
 pub(crate) use self::core::Core;

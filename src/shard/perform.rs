@@ -215,7 +215,8 @@ impl Core {
     /// A piece that came while nobody held the connection, and who may want it.
     pub(crate) fn idle_piece(&mut self, conn: ConnKey) -> Option<IdlePiece> {
         let cell = self.cells.get_mut(conn).filter(|cell| cell.is_idle())?;
-        let chunk = Chunk::kernel(self.backend.read(conn.0)?);
+        let front = cell.front.pop_front();
+        let chunk = front.or_else(|| self.backend.read(conn.0).map(Chunk::kernel))?;
         let protocol = self
             .endpoints
             .get(cell.endpoint)

@@ -9,6 +9,9 @@ use crate::local;
 use crate::machine::{Current, Machine, Scope};
 use crate::shard::Shard;
 
+/// Records of the policy between two steps, at most.
+const TRACE: usize = 4096;
+
 /// One core of a world.
 pub(super) struct SimCore {
     place: Current,
@@ -24,6 +27,7 @@ impl SimCore {
         core: usize,
         group: &Group,
         room: usize,
+        trace: bool,
     ) -> Result<Rc<Self>> {
         let place = Current {
             machine: machine.clone(),
@@ -36,13 +40,16 @@ impl SimCore {
             before: RefCell::default(),
         });
         machine.set_scope(core, this.clone());
-        this.join(group, room)?;
+        this.join(group, room, trace)?;
         Ok(this)
     }
 
     /// Gives the core a shard, if it has none.
-    pub(super) fn join(&self, group: &Group, room: usize) -> Result<()> {
+    pub(super) fn join(&self, group: &Group, room: usize, trace: bool) -> Result<()> {
         let member = group.join_machine(&self.place, room)?;
+        if trace {
+            member.shard().start_trace(TRACE);
+        }
         *self.shard.borrow_mut() = Some(member.shard().clone());
         *self.member.borrow_mut() = Some(member);
         Ok(())

@@ -42,12 +42,6 @@ impl Zone {
         let text = text.trim_end_matches('.').to_ascii_lowercase();
         self.0.borrow().get(&text).cloned()
     }
-
-    /// Every address of every name.
-    pub(super) fn addresses(&self) -> Vec<IpAddr> {
-        let zone = self.0.borrow();
-        zone.values().flat_map(|it| it.addresses.clone()).collect()
-    }
 }
 
 /// A name server of the world.

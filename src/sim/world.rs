@@ -38,7 +38,7 @@ pub struct WorldBuilder {
     seed: u64,
     cores: usize,
     config: Config,
-    pub(super) faults: Faults,
+    faults: Faults,
     room: usize,
     trace: bool,
 }
@@ -60,6 +60,11 @@ impl WorldBuilder {
     /// moment and not drawn (a core that dies, a restart) are done by the methods of [`World`].
     pub fn fault(mut self, fault: Fault, rate: u16) -> Self {
         self.faults.set(fault, rate.min(10_000));
+        self
+    }
+
+    pub(super) fn faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
         self
     }
 
@@ -96,7 +101,8 @@ impl WorldBuilder {
             machine.serve_names(SocketAddr::new(ip.into(), 53), server);
         }
         let group = Group::new(self.config)?;
-        let start = |core| SimCore::start(&machine, core, &group, self.room);
+        let trace = self.trace;
+        let start = |core| SimCore::start(&machine, core, &group, self.room, trace);
         let cores = (0..self.cores).map(start).collect::<Result<_>>()?;
         Ok(World {
             machine,
@@ -105,6 +111,7 @@ impl WorldBuilder {
             zone,
             servers: RefCell::default(),
             room: self.room,
+            traced: self.trace,
         })
     }
 }
@@ -117,6 +124,7 @@ pub struct World {
     pub(super) zone: Zone,
     servers: RefCell<Vec<Server>>,
     room: usize,
+    traced: bool,
 }
 
 impl World {
@@ -197,7 +205,7 @@ impl World {
     pub fn run(&self) -> std::result::Result<(), Stuck> {
         let first = self.machine.steps();
         while self.machine.is_awaiting() {
-            if self.machine.step() == Step::Stuck {
+            if self.step() == Step::Stuck {
                 return Err(self.stuck("nothing can go on"));
             }
             if self.machine.steps() - first > MOST_STEPS {
@@ -248,7 +256,7 @@ impl World {
             waiting.iter().any(|task| &*task.name == "the clock")
         };
         while others() {
-            if self.machine.step() == Step::Stuck {
+            if self.step() == Step::Stuck {
                 return Err(self.stuck("nothing can go on"));
             }
             self.check()?;
@@ -278,7 +286,7 @@ impl World {
     /// As [`Group::join`], but for those of a runtime.
     pub fn join(&self, core: usize) -> Result<()> {
         match self.cores.get(core) {
-            Some(core) => core.join(&self.group, self.room),
+            Some(core) => core.join(&self.group, self.room, self.traced),
             None => Err(Error::new(ErrorKind::InvalidInput, "there is no such core")),
         }
     }
@@ -345,6 +353,33 @@ impl World {
         self.machine.with(|state| state.trace.take())
     }
 
+    /// Takes one step.
+    pub(super) fn step(&self) -> Step {
+        let step = self.machine.step();
+        if let Step::Ran(core) = step {
+            self.note_policy(core);
+        }
+        step
+    }
+
+    /// Moves what a core's policy was told and decided into the trace.
+    fn note_policy(&self, core: usize) {
+        if !self.traced {
+            return;
+        }
+        let Some(shard) = self.shard(core) else {
+            return;
+        };
+        for record in shard.take_trace().records {
+            self.machine.note(|| format!("core {core} {}", record.what));
+        }
+    }
+
+    /// Permits that cores hold, of all endpoints together.
+    pub(super) fn permits_in_use(&self) -> u32 {
+        self.group.permits_in_use()
+    }
+
     pub(super) fn shard(&self, core: usize) -> Option<Rc<Shard>> {
         self.cores.get(core)?.shard()
     }
@@ -354,8 +389,8 @@ impl World {
         if let Some(mistake) = servers.iter().find_map(Server::mistake) {
             return Err(self.stuck(&mistake));
         }
-        match self.machine.violations().first() {
-            Some(violation) => Err(self.stuck(violation)),
+        match self.machine.first_violation() {
+            Some(violation) => Err(self.stuck(&violation)),
             None => Ok(()),
         }
     }

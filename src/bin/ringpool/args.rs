@@ -37,6 +37,51 @@ pub(crate) enum Command {
     /// would be unread when the connection goes back, and the pool closes such a connection.
     #[command(after_help = LOAD_EXAMPLES)]
     Load(LoadArgs),
+    /// Run the pool in simulated worlds with faults, one for each seed
+    ///
+    /// Every world has 2 to 4 cores, servers, name servers, a kernel and a network that misbehave as
+    /// its seed says. Invariants are checked after every step. A seed that fails is printed with the
+    /// smallest set of faults that it needs.
+    #[cfg(feature = "sim")]
+    #[command(after_help = STATUS)]
+    Simulate(SimulateArgs),
+}
+
+#[cfg(feature = "sim")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct SimulateArgs {
+    /// How many schedules to run
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) schedules: u64,
+
+    /// The first seed; the others follow it [default: drawn]
+    #[arg(long, value_name = "SEED")]
+    pub(crate) from: Option<u64>,
+
+    /// Run the schedule of this seed alone
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["schedules", "from", "seeds"])]
+    pub(crate) seed: Option<u64>,
+
+    /// Run the seeds in this file, one in a line
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["schedules", "from"])]
+    pub(crate) seeds: Option<PathBuf>,
+
+    /// Print what happens, line by line
+    #[arg(long, requires = "seed")]
+    pub(crate) trace: bool,
+
+    /// How many threads run schedules [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: Option<u16>,
+}
+
+#[cfg(feature = "sim")]
+impl SimulateArgs {
+    /// How many threads run schedules.
+    pub(crate) fn jobs(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.jobs.map_or_else(cores, usize::from)
+    }
 }
 
 #[derive(Debug, clap::Args)]

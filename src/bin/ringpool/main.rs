@@ -12,6 +12,8 @@ mod measure;
 mod output;
 mod progress;
 mod report;
+#[cfg(feature = "sim")]
+mod simulate;
 mod stress;
 
 use std::process::ExitCode;
@@ -24,6 +26,8 @@ fn main() -> ExitCode {
     let passed = match Args::parse().command {
         Command::Stress(args) => stress::run(&args),
         Command::Load(args) => load::run(&args),
+        #[cfg(feature = "sim")]
+        Command::Simulate(args) => simulate::run(&args),
     };
     match passed {
         Ok(true) => ExitCode::SUCCESS,

@@ -14,6 +14,7 @@ mod transfer;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -57,7 +58,7 @@ impl Machine {
     /// A kernel for a ring of `core` with `slots` descriptors and `room` places for completions.
     pub(crate) fn kernel(&self, core: Core, slots: usize, room: usize) -> Rc<RingKernel> {
         let ring = self.with(|state| {
-            let ring = state.rings.len();
+            let ring = state.id() as usize;
             let made = RingState {
                 core,
                 slots: vec![None; slots],
@@ -87,6 +88,15 @@ impl Machine {
         self.with(|state| {
             let rings = state.rings.values().filter(|ring| ring.core == core);
             rings.map(|ring| ring.sockets.len()).sum()
+        })
+    }
+
+    /// How many sockets of all cores were connected, or are being connected, to one of `addresses`.
+    pub(crate) fn sockets_to(&self, addresses: &[SocketAddr]) -> usize {
+        self.with(|state| {
+            let sockets = state.rings.values().flat_map(|ring| ring.sockets.values());
+            let to = sockets.filter_map(|socket| socket.to);
+            to.filter(|to| addresses.contains(to)).count()
         })
     }
 

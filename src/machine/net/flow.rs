@@ -271,19 +271,12 @@ impl Machine {
             }
             let peer = flow.peer.take()?;
             // The server's code draws from the same seed, but not while the state is borrowed.
-            Some((
-                peer,
-                flow.address,
-                state.now,
-                state.rng.clone(),
-                state.faults.clone(),
-            ))
+            Some((peer, flow.address, state.rng.clone(), state.faults.clone()))
         });
-        let Some((mut peer, address, now, mut rng, mut faults)) = taken else {
+        let Some((mut peer, address, mut rng, mut faults)) = taken else {
             return;
         };
         let mut io = Io {
-            now,
             rng: &mut rng,
             faults: &mut faults,
             address,
@@ -331,10 +324,7 @@ impl Machine {
         let there = self.with(|state| {
             let flow = state.net.flows.get_mut(&id)?;
             flow.accepted = true;
-            let (address, never) = (flow.address, flow.never_accepted);
-            let count = state.net.at_server(address);
-            let most = state.net.most.entry(address).or_default();
-            *most = (*most).max(count);
+            let never = flow.never_accepted;
             if !never && state.hit(Fault::AcceptThenReset) {
                 state.server_resets(id);
                 return None;

@@ -87,7 +87,6 @@ pub(crate) trait Peer {
 
 /// What a server's code can do.
 pub(crate) struct Io<'a> {
-    pub(crate) now: Tick,
     pub(crate) rng: &'a mut Rng,
     pub(crate) faults: &'a mut Faults,
     pub(crate) address: SocketAddr,
@@ -156,8 +155,6 @@ pub(super) struct Net {
     flows: BTreeMap<u64, Flow>,
     /// Until when nothing passes between a core and an address; all cores if there is none.
     cuts: BTreeMap<(Option<Core>, IpAddr), Tick>,
-    /// The most connections that each address had at once, as its server saw it.
-    most: BTreeMap<SocketAddr, usize>,
     /// Addresses that a client tried to reach.
     dialed: BTreeSet<SocketAddr>,
 }
@@ -193,6 +190,11 @@ impl Machine {
         self.with(|state| state.net.cuts.insert((core, address), until));
     }
 
+    /// No path is cut any more.
+    pub(crate) fn heal(&self) {
+        self.with(|state| state.net.cuts.clear());
+    }
+
     /// Resets every connection to `address`, as a restart of its server does.
     pub(crate) fn reset_all(&self, address: SocketAddr) {
         self.with(|state| {
@@ -208,11 +210,6 @@ impl Machine {
     /// How many connections the server at `address` has.
     pub(crate) fn connections(&self, address: SocketAddr) -> usize {
         self.with(|state| state.net.at_server(address))
-    }
-
-    /// The most it ever had at once.
-    pub(crate) fn most_connections(&self, address: SocketAddr) -> usize {
-        self.with(|state| state.net.most.get(&address).copied().unwrap_or(0))
     }
 
     /// Every address that was dialed.

@@ -6,11 +6,9 @@ use std::time::Duration;
 use super::{Machine, NetEvent, Question};
 use crate::machine::{Fault, Faults, State};
 use crate::policy::Rng;
-use crate::time::Tick;
 
 /// What a name server's code can see and do.
 pub(crate) struct Asked<'a> {
-    pub(crate) now: Tick,
     pub(crate) rng: &'a mut Rng,
     pub(crate) faults: &'a mut Faults,
     answers: Vec<(Duration, Vec<u8>)>,
@@ -85,13 +83,12 @@ impl Machine {
         } = question;
         let found = self.with(|state| {
             let server = state.net.names.get(&to)?.clone();
-            Some((server, state.now, state.rng.clone(), state.faults.clone()))
+            Some((server, state.rng.clone(), state.faults.clone()))
         });
-        let Some((server, now, mut rng, mut faults)) = found else {
+        let Some((server, mut rng, mut faults)) = found else {
             return;
         };
         let mut asked = Asked {
-            now,
             rng: &mut rng,
             faults: &mut faults,
             answers: Vec::new(),

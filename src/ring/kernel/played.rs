@@ -266,11 +266,6 @@ impl Buffers {
         self.seen.wrapping_sub(self.head)
     }
 
-    /// Bytes of one buffer.
-    pub(crate) fn size(&self) -> usize {
-        self.pool.size() as usize
-    }
-
     /// Looks at what was given since the last look.
     fn look(&mut self) {
         // SAFETY: the entries live as long as the pool, which `self` keeps.

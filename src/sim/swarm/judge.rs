@@ -1,0 +1,145 @@
+//! What must hold after every step, and what must have been given back in the end.
+
+use std::net::SocketAddr;
+
+use super::plan::Service;
+use crate::machine::Step;
+use crate::sim::names::FORGED;
+use crate::sim::world::World;
+
+/// Looks at a world between its steps.
+pub(super) struct Judge {
+    services: Vec<Service>,
+    most: usize,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Judge {
+    pub(super) fn new(services: &[Service], most: usize) -> Self {
+        let addresses = services.iter().flat_map(|it| it.addresses.clone());
+        Self {
+            services: services.to_vec(),
+            most,
+            addresses: addresses.collect(),
+        }
+    }
+
+    /// Everything that must hold after `step`.
+    ///
+    /// # Errors
+    ///
+    /// The rule that does not.
+    pub(super) fn after(&self, world: &World, step: Step) -> Result<(), String> {
+        if let Step::Ran(core) = step {
+            if let Some(shard) = world.shard(core) {
+                shard
+                    .audit()
+                    .map_err(|text| format!("core {core}: {text}"))?;
+            }
+            self.limits(world)?;
+        }
+        match world.machine.first_violation() {
+            Some(text) => Err(text),
+            None => Ok(()),
+        }
+    }
+
+    /// No more sockets than the pool may have, counted in the kernel (I13).
+    fn limits(&self, world: &World) -> Result<(), String> {
+        for service in &self.services {
+            let sockets = world.machine.sockets_to(&service.addresses);
+            // Each protocol of a client has connections of its own.
+            if sockets > self.most * PROTOCOLS {
+                let most = self.most * PROTOCOLS;
+                return Err(format!(
+                    "I13: {sockets} sockets to {}, at most {most}",
+                    service.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Only addresses that the name servers gave were dialed (I10).
+    ///
+    /// # Errors
+    ///
+    /// The address that was not.
+    pub(super) fn only_true_addresses(&self, world: &World) -> Result<(), String> {
+        let dialed = world.machine.dialed();
+        let wrong = dialed.iter().find(|it| !self.addresses.contains(it));
+        match wrong {
+            Some(address) if address.ip() == FORGED => Err(format!(
+                "I10: {address} was dialed, which only a forged answer named"
+            )),
+            Some(address) => Err(format!("I10: {address} was dialed, which no answer named")),
+            None => Ok(()),
+        }
+    }
+
+    /// Connections differ by at most one for each core (I14).
+    ///
+    /// # Errors
+    ///
+    /// The counts.
+    pub(super) fn balanced(
+        &self,
+        world: &World,
+        service: &Service,
+        cores: usize,
+    ) -> Result<(), String> {
+        let count = |address: &SocketAddr| world.machine.sockets_to(&[*address]);
+        let counts: Vec<usize> = service.addresses.iter().map(count).collect();
+        let (most, least) = (counts.iter().max(), counts.iter().min());
+        match (most, least) {
+            (Some(most), Some(least)) if most - least > cores => Err(format!(
+                "I14: {} has {counts:?} connections on its addresses, with {cores} cores",
+                service.name
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The core has nothing left (I4, I9).
+    ///
+    /// # Errors
+    ///
+    /// What it has.
+    pub(super) fn empty(&self, world: &World, core: usize) -> Result<(), String> {
+        if let Some(shard) = world.shard(core) {
+            let audit = shard
+                .audit()
+                .map_err(|text| format!("core {core}: {text}"))?;
+            if audit.connections + audit.waiters + audit.buffers_lent > 0 {
+                return Err(format!("I9: core {core} has drained and has {audit:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing exists any more anywhere.
+    ///
+    /// # Errors
+    ///
+    /// What does.
+    pub(super) fn nothing_left(&self, world: &World) -> Result<(), String> {
+        for core in 0..world.cores() {
+            let (sockets, operations) = (world.sockets(core), world.operations(core));
+            if sockets + operations > 0 {
+                return Err(format!(
+                    "I9: core {core} has ended and has {sockets} sockets, {operations} operations"
+                ));
+            }
+        }
+        let permits = world.permits_in_use();
+        if permits > 0 {
+            return Err(format!(
+                "I13: {permits} permits are held and no core is left"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Sets of connections to one service: without a protocol, and with the greeter's three keys.
+const PROTOCOLS: usize = 4;
