@@ -35,6 +35,8 @@ pub(crate) enum Call {
     },
     /// Offer bytes that came while idle.
     IdleBytes { conn: ConnKey },
+    /// Offer bytes that came behind what the protocol's `init` read.
+    Greeting { conn: ConnKey, capacity: u32 },
     /// Tell the protocol that a connection has ended, then drop what is left of it.
     Ended {
         protocol: Option<Rc<dyn ConnectionProtocol>>,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::ConnectionInfo;
 use crate::policy::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Hook, WaiterKey};
 
@@ -122,20 +122,52 @@ impl Core {
             self.deferred.calls.push_back(Call::Drop(Box::new(opened)));
             return;
         };
-        cell.stage = Stage::Ready;
         cell.task = None;
-        let event = match opened {
-            Ok(opened) => {
-                let capacity = opened.access.capacity();
-                cell.state = Some(opened.state);
-                cell.was_ready = true;
-                cell.shared = capacity > 1;
-                Event::Initialised { conn, capacity }
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                cell.stage = Stage::Ready;
+                self.tell(Event::InitFailed { conn, error });
+                self.pump();
+                return;
             }
-            Err(error) => Event::InitFailed { conn, error },
         };
-        self.tell(event);
+        cell.state = Some(opened.state);
+        let capacity = opened.access.capacity();
+        if cell.front.is_empty() && self.backend.unread(conn.0) == 0 {
+            self.opened(conn, capacity);
+        } else {
+            let call = Call::Greeting { conn, capacity };
+            self.deferred.calls.push_back(call);
+        }
+    }
+
+    /// The connection is ready: its state is made, and nothing unread is left of the greeting.
+    pub(crate) fn opened(&mut self, conn: ConnKey, capacity: u32) {
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
+        if !matches!(cell.stage, Stage::Initialising(_)) {
+            return;
+        }
+        cell.stage = Stage::Ready;
+        cell.was_ready = true;
+        cell.shared = capacity > 1;
+        self.tell(Event::Initialised { conn, capacity });
         self.pump();
+    }
+
+    /// The server said more than the protocol's `init` read, and the protocol does not take it.
+    pub(crate) fn not_opened(&mut self, conn: ConnKey) {
+        if let Some(cell) = self.cells.get_mut(conn)
+            && matches!(cell.stage, Stage::Initialising(_))
+        {
+            cell.stage = Stage::Ready;
+            let text = "the server sent more than the protocol's init reads";
+            let error = Error::new(ErrorKind::Protocol, text);
+            self.tell(Event::InitFailed { conn, error });
+            self.pump();
+        }
     }
 
     fn check_health(&mut self, conn: ConnKey, endpoint: EndpointKey) {
@@ -214,7 +246,10 @@ impl Core {
 
     /// A piece that came while nobody held the connection, and who may want it.
     pub(crate) fn idle_piece(&mut self, conn: ConnKey) -> Option<IdlePiece> {
-        let cell = self.cells.get_mut(conn).filter(|cell| cell.is_idle())?;
+        let nobodys = |cell: &&mut ConnCell| {
+            cell.is_idle() || matches!(cell.stage, Stage::Initialising(_)) && cell.state.is_some()
+        };
+        let cell = self.cells.get_mut(conn).filter(nobodys)?;
         let front = cell.front.pop_front();
         let chunk = front.or_else(|| self.backend.read(conn.0).map(Chunk::kernel))?;
         let protocol = self

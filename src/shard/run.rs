@@ -60,7 +60,19 @@ impl Shard {
                 self.count_panic(healthy.is_none());
                 self.enter(|core| core.health_checked(conn, healthy.unwrap_or(false)));
             }
-            Call::IdleBytes { conn } => self.idle_bytes(conn),
+            Call::IdleBytes { conn } => {
+                if !self.offer(conn) {
+                    let reason = CloseReason::Unsolicited;
+                    self.enter(|core| {
+                        core.tell(Event::Broken { conn, reason });
+                        core.pump();
+                    });
+                }
+            }
+            Call::Greeting { conn, capacity } => match self.offer(conn) {
+                true => self.enter(|core| core.opened(conn, capacity)),
+                false => self.enter(|core| core.not_opened(conn)),
+            },
             Call::Ended { protocol, cell } => self.count_panic(
                 contain(move || {
                     if let (Some(protocol), Some(state)) = (&protocol, &cell.state) {
@@ -128,12 +140,12 @@ impl Shard {
         });
     }
 
-    /// Offers bytes that came while nobody held the connection to its protocol; if that does not
-    /// take them they are nobody's, and the connection closes (I3).
-    fn idle_bytes(&self, conn: ConnKey) {
+    /// Offers bytes that came while nobody held the connection to its protocol; `false` if that does
+    /// not take them: they are nobody's, and the connection must close (I3).
+    fn offer(&self, conn: ConnKey) -> bool {
         loop {
             let Some((chunk, protocol, state)) = self.enter(|core| core.idle_piece(conn)) else {
-                return;
+                return true;
             };
             let taken = match (&protocol, &state) {
                 (Some(protocol), Some(state)) => {
@@ -144,12 +156,7 @@ impl Shard {
             drop(chunk);
             self.count_panic(taken.is_none());
             if taken != Some(true) {
-                let reason = CloseReason::Unsolicited;
-                self.enter(|core| {
-                    core.tell(Event::Broken { conn, reason });
-                    core.pump();
-                });
-                return;
+                return false;
             }
         }
     }
