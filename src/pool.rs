@@ -19,6 +19,7 @@ use crate::protocol::{Erased, Plain, Protocol, typed_state};
 use crate::shard::{Checkout, EndpointRef, Gotten, Shard, ShardStats, Trace};
 use crate::stats::Stats;
 use crate::stream::Stream;
+use crate::time::Tick;
 
 /// The pool of the calling thread's core. Cheap to clone; it never leaves its thread.
 pub struct Pool<P: Protocol = Plain> {
@@ -250,6 +251,7 @@ impl<P: Protocol> EndpointHandle<P> {
         Get {
             handle: self,
             waiter: None,
+            since: None,
             replaced: 0,
         }
     }
@@ -315,6 +317,8 @@ impl<P: Protocol> fmt::Debug for EndpointHandle<P> {
 pub struct Get<'a, P: Protocol> {
     handle: &'a EndpointHandle<P>,
     waiter: Option<WaiterKey>,
+    /// When it began to wait: its time is not renewed when it begins again.
+    since: Option<Tick>,
     /// Connections that died before they could be handed out.
     replaced: u32,
 }
@@ -340,9 +344,12 @@ impl<P: Protocol> Get<'_, P> {
         loop {
             let waiter = match self.waiter {
                 Some(waiter) => waiter,
-                None => match shard.get(&self.handle.inner)? {
+                None => match shard.get(&self.handle.inner, self.since)? {
                     Gotten::Ready { conn, reused } => return Poll::Ready(Ok((conn, reused))),
-                    Gotten::Waiting(waiter) => waiter,
+                    Gotten::Waiting { waiter, since } => {
+                        self.since = Some(since);
+                        waiter
+                    }
                 },
             };
             self.waiter = Some(waiter);

@@ -163,8 +163,20 @@ impl PoolPolicy {
     }
 
     /// A connection now, or a place in the queue.
-    #[inline]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn get(&mut self, now: Tick, endpoint: EndpointKey) -> Result<Got> {
+        self.get_since(now, endpoint, now)
+    }
+
+    /// A connection now, or a place in the queue, for a get that began at `since`: one whose
+    /// connection died before it was handed out begins again, and its time does not.
+    #[inline]
+    pub(crate) fn get_since(
+        &mut self,
+        now: Tick,
+        endpoint: EndpointKey,
+        since: Tick,
+    ) -> Result<Got> {
         if self.draining {
             return Err(draining());
         }
@@ -178,7 +190,7 @@ impl PoolPolicy {
         {
             return Ok(Got::Ready { conn, reused });
         }
-        let waiter = self.join(now, endpoint)?;
+        let waiter = self.join(now, endpoint, since)?;
         self.settle(now, endpoint);
         Ok(Got::Waiting(waiter))
     }

@@ -30,15 +30,20 @@ fn links(waiter: &mut Waiter) -> &mut Links {
 }
 
 impl PoolPolicy {
-    /// Joins the queue of the endpoint.
-    pub(super) fn join(&mut self, now: Tick, endpoint: EndpointKey) -> Result<WaiterKey, Error> {
+    /// Joins the queue of the endpoint; the deadline counts from `since`.
+    pub(super) fn join(
+        &mut self,
+        now: Tick,
+        endpoint: EndpointKey,
+        since: Tick,
+    ) -> Result<WaiterKey, Error> {
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return Err(Error::new(ErrorKind::InvalidInput, "unknown endpoint"));
         };
         let waiter = Waiter {
             endpoint,
-            since: now,
-            deadline: now.plus(self.settings.get_timeout),
+            since,
+            deadline: since.plus(self.settings.get_timeout),
             number: self.next_waiter,
             links: Links::default(),
         };
@@ -51,7 +56,7 @@ impl PoolPolicy {
         let Some(key) = key else {
             bucket.counts.refused += 1;
             let error = Error::new(ErrorKind::Exhausted, "as many gets wait as may");
-            return Err(exhausted(error, bucket, now, now));
+            return Err(exhausted(error, bucket, now, since));
         };
         self.next_waiter += 1;
         bucket.waiting.push_last(&mut self.waiters, key, links);

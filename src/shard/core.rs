@@ -229,13 +229,14 @@ impl Core {
     }
 
     #[inline]
-    pub(crate) fn get(&mut self, endpoint: EndpointKey) -> Result<Gotten> {
+    pub(crate) fn get(&mut self, endpoint: EndpointKey, since: Option<Tick>) -> Result<Gotten> {
         self.refresh();
+        let since = since.unwrap_or(self.now);
         if self.backend.has_completions() {
             self.collect();
         }
         loop {
-            let got = self.policy.get(self.now, endpoint)?;
+            let got = self.policy.get_since(self.now, endpoint, since)?;
             self.endpoints.touch(endpoint);
             match got {
                 Got::Ready { conn, reused } => {
@@ -257,7 +258,7 @@ impl Core {
                     self.waiters.insert(waiter, endpoint);
                     self.pump();
                     self.wake_if_due_earlier();
-                    return Ok(Gotten::Waiting(waiter));
+                    return Ok(Gotten::Waiting { waiter, since });
                 }
             }
         }

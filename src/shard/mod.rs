@@ -41,6 +41,7 @@ use crate::local;
 use crate::policy::event::{ConnKey, Return, WaiterKey};
 use crate::ring::{Next, Turn};
 use crate::share::ShardId;
+use crate::time::Tick;
 
 pub(crate) use self::cells::Use;
 pub use self::chunk::Chunk;
@@ -56,8 +57,15 @@ pub use self::report::{ShardStats, Trace, TraceRecord};
 /// What a get has at once.
 #[derive(Debug)]
 pub(crate) enum Gotten {
-    Ready { conn: ConnKey, reused: bool },
-    Waiting(WaiterKey),
+    Ready {
+        conn: ConnKey,
+        reused: bool,
+    },
+    /// `since`: when the get began.
+    Waiting {
+        waiter: WaiterKey,
+        since: Tick,
+    },
 }
 
 /// A connection in a user's hands.
@@ -121,11 +129,11 @@ impl Shard {
     }
 
     #[inline]
-    pub(crate) fn get(&self, endpoint: &EndpointRef) -> Result<Gotten> {
+    pub(crate) fn get(&self, endpoint: &EndpointRef, since: Option<Tick>) -> Result<Gotten> {
         self.enter(|core| {
             core.alive()?;
             let key = core.current_key(endpoint)?;
-            core.get(key)
+            core.get(key, since)
         })
     }
 
