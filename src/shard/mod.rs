@@ -104,6 +104,12 @@ impl Shard {
         self.id
     }
 
+    /// Whether it has ended.
+    #[cfg(feature = "sim")]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.enter(|core| core.ended)
+    }
+
     /// Where it lives.
     #[inline]
     pub(crate) fn host(&self) -> &Host {

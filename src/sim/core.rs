@@ -79,7 +79,7 @@ impl SimCore {
 
 impl Scope for SimCore {
     fn enter(&self) {
-        let before = local::swap(self.shard());
+        let before = local::swap(self.shard().filter(|shard| !shard.has_ended()));
         *self.before.borrow_mut() = before;
     }
 

@@ -181,7 +181,10 @@ impl Client {
         let polls = self.polls(Fault::DropWriting);
         match self.rng.below(4) {
             0 => {
-                let written = DropAfter::new(conn.write_owned(bytes), polls).await;
+                let written = DropAfter::new(conn.write_owned(bytes), polls);
+                let Some(written) = self.within_a_minute(written).await else {
+                    return Err(Trouble::Dropped);
+                };
                 let (written, _bytes) = written.ok_or(Trouble::Dropped)?;
                 written.map_err(|error| Error::from_source(ErrorKind::Io, error))?;
             }
@@ -203,6 +206,23 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// A kernel that has lost a completion (EBADR) may keep a buffer for ever, and its writer waits
+    /// as long. Anything else ends in time.
+    async fn within_a_minute<F: Future>(&self, future: F) -> Option<F::Output> {
+        let late = self
+            .machine
+            .now()
+            .plus(Duration::from_secs(60))
+            .plus(self.patience);
+        let late = self.machine.sleep_until(late);
+        let done = crate::ring::until(late, future).await;
+        if done.is_none() && Pool::local().is_ok() {
+            self.truth
+                .violate("I7: an owned write does not end".to_owned());
+        }
+        done
     }
 
     async fn read_answer(&mut self, conn: &Conn, number: u64, wanted: u32) -> Given<()> {

@@ -15,7 +15,6 @@ use super::{Fault, Outcome};
 use crate::machine::Step;
 use crate::machine::net::{Accept, Peer};
 use crate::policy::Rng;
-use crate::pool::Pool;
 use crate::sim::world::World;
 use crate::time::Tick;
 
@@ -25,6 +24,8 @@ const TROUBLE: Duration = Duration::from_secs(200);
 const DRAIN: Duration = Duration::from_secs(1);
 /// What a drain may take beyond its deadline: 100 ms for users to let go, and timers that are late.
 const LATE: Duration = Duration::from_millis(300);
+/// How long it takes to open connections when nothing goes wrong; no connection is as old.
+const SOON: Duration = Duration::from_millis(150);
 /// How long peace may last until everybody is served.
 const PEACE: Duration = Duration::from_secs(60);
 
@@ -352,29 +353,26 @@ impl Schedule {
     /// From nothing, as many connections as there may be are opened at once.
     fn balance(&self) -> Held {
         let world = &self.world;
+        for core in 0..self.plan.cores {
+            world.leave(core);
+            world
+                .join(core)
+                .map_err(|error| format!("core {core}: {error}"))?;
+        }
         let service = &self.plan.services[0];
         let name = format!("{}:{}", service.name, service.addresses[0].port());
-        for core in 0..self.plan.cores {
-            let name = name.clone();
-            drop(world.spawn_on(core, "clear", async move {
-                if let Ok(pool) = Pool::local() {
-                    let _known = pool.clear_endpoint(name.as_str());
-                }
-            }));
-        }
-        self.until(Duration::from_secs(2), |_| false)?;
-        let until = world.machine.now().plus(Duration::from_secs(2));
-        let most = self.plan.config.max_connections_per_endpoint;
+        let config = &self.plan.config;
+        let most = config.max_connections_per_endpoint;
+        let most = most.min(config.max_connections_per_shard * self.plan.cores);
+        let began = world.machine.now();
+        let until = began.plus(SOON * 2);
         for n in 0..most {
             let core = n % self.plan.cores;
             let mut client = self.client(core, 2 * LAST + n as u64);
             client.name.clone_from(&name);
             drop(world.spawn_on(core, "holder", hold_one(client, until)));
         }
-        let at = until
-            .since(world.machine.now())
-            .saturating_sub(Duration::from_millis(10));
-        self.until(at, |_| false)?;
+        self.until(SOON, |_| false)?;
         self.judge.balanced(world, service, self.plan.cores)?;
         self.until(PEACE, |world| !world.machine.is_awaiting())?;
         Ok(())
