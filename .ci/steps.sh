@@ -32,6 +32,34 @@ step_loom() {
         --target-dir "${CARGO_TARGET_DIR:-target}/loom"
 }
 
+# What was learned stays in fuzz/corpus and is played again first.
+step_fuzz() {
+    run fuzz/run policy -max_total_time=90 -verbosity=0 -print_final_stats=1
+}
+
+# Leaks are looked for where that can work; docs/testing.md says where it cannot.
+step_asan() {
+    local leaks=0 forgets=a_runtime_that_ends_in_the_middle_closes_everything
+    if can_trace; then
+        leaks=1
+    else
+        printf 'leaks are not looked for: tracing is not allowed here\n'
+    fi
+    with_asan 0 --lib ring::
+    with_asan "$leaks" --test cancel --test boundaries -- --skip "$forgets"
+    with_asan 0 --test cancel "$forgets"
+}
+
+# cargo test under AddressSanitizer, whose flag the stable compiler takes only if told to.
+# Naming the host as the target keeps it from build scripts.
+with_asan() {
+    local leaks=$1 host
+    shift
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    ASAN_OPTIONS="detect_leaks=$leaks" RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address' \
+        run cargo test --target "$host" --target-dir "${CARGO_TARGET_DIR:-target}/asan" "$@"
+}
+
 step_powerset() {
     run cargo check --no-default-features
     run cargo check --no-default-features --features cli
@@ -56,6 +84,11 @@ step_stress() {
     jq -e 'length > 0 and all(.[]; .errors == 0)' "$scratch/stress.json" >/dev/null ||
         die "errors in the results: $(jq -c '.[] | {preset, errors}' "$scratch/stress.json")"
     jq -r '.[] | "\(.preset): \(.messages) messages, \(.errors) errors"' "$scratch/stress.json"
+}
+
+# Faults of every kind, for a while; then nothing may be left of it. The figures are in the output.
+step_soak() {
+    run "$(ringpool)" soak --seconds 45
 }
 
 # The servers' own counts are asked too: a load that sent nothing would not fail by itself.

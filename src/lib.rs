@@ -31,6 +31,9 @@ mod conn;
 mod dns;
 mod endpoint;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod hooks;
 mod host;

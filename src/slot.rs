@@ -65,7 +65,7 @@ impl<T> Slots<T> {
     }
 
     /// How many entries live in the table.
-    #[cfg(any(test, feature = "sim"))]
+    #[cfg(any(test, fuzzing, feature = "sim"))]
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

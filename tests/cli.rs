@@ -205,10 +205,28 @@ fn a_server_that_fails_is_an_error_with_its_reason() {
 }
 
 #[test]
+fn a_soak_checks_answers_and_finds_every_value_back() {
+    let output = ringpool(&["soak", "--seconds", "2", "--seed", "3", "--shards", "2"]);
+    assert!(output.status.success(), "{}{}", out(&output), err(&output));
+    let text = out(&output);
+    for part in [
+        "answers checked",
+        "0 wrong",
+        "restart",
+        "descriptors of the process",
+        "memory, KiB",
+    ] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    assert!(!text.contains("NOT BACK"), "{text}");
+}
+
+#[test]
 fn bad_arguments_are_named() {
     for (args, named) in [
         (&["stress", "--preset", "fastest"][..], "--preset"),
         (&["stress", "--shards", "none"], "--shards"),
+        (&["soak", "--seconds", "0"], "--seconds"),
         (&["load", "localhost"], "HOST:PORT"),
         (
             &["load", "localhost:80", "--send", r"\y", "--until", "x"],

@@ -71,7 +71,9 @@ impl PoolPolicy {
         let conn = self.conns.get_mut(key.0)?;
         let endpoint = conn.endpoint;
         match conn.stage {
-            Stage::Dialing | Stage::Closing(_) => return None,
+            Stage::Dialing => return None,
+            // Its end was on its way here when something else closed it.
+            Stage::Closing(_) => {}
             Stage::Initialising => {
                 let error = Error::new(ErrorKind::Closed, "the connection ended").context(format!(
                     "initialising the connection to tcp:{}",

@@ -107,7 +107,7 @@ impl List {
     }
 
     /// The keys from first to last.
-    #[cfg(any(test, feature = "sim"))]
+    #[cfg(any(test, fuzzing, feature = "sim"))]
     pub(crate) fn keys<T>(&self, table: &Slots<T>, links: impl Fn(&T) -> &Links) -> Vec<Key> {
         let mut keys = Vec::new();
         let mut at = self.first;

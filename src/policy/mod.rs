@@ -13,16 +13,21 @@
 mod backoff;
 mod balance;
 mod bucket;
-#[cfg(any(test, feature = "sim"))]
+#[cfg(any(test, fuzzing))]
+pub(crate) mod bytes;
+#[cfg(any(test, fuzzing, feature = "sim"))]
 mod check;
 mod close;
 mod conn;
 mod counts;
 pub(crate) mod event;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code))] // tests use more of it
 pub(crate) mod harness;
-mod list;
 #[cfg(test)]
+mod histories;
+mod list;
+#[cfg(any(test, fuzzing))]
 mod model;
 mod open;
 mod rng;

@@ -54,12 +54,12 @@ impl Timers {
         self.set.pop_first().map(|(_, timer)| timer)
     }
 
-    #[cfg(any(test, feature = "sim"))]
+    #[cfg(any(test, fuzzing, feature = "sim"))]
     pub(crate) fn len(&self) -> usize {
         self.set.len()
     }
 
-    #[cfg(any(test, feature = "sim"))]
+    #[cfg(any(test, fuzzing, feature = "sim"))]
     pub(crate) fn contains(&self, at: Tick, timer: Timer) -> bool {
         self.set.contains(&(at, timer))
     }

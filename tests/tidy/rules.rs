@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 6] = [
     &["ring", "machine"],
     &["host", "shard", "local", "shards", "group"],
     &[
-        "pool", "conn", "stats", "protocol", "stream", "sim", "lib", "bin",
+        "pool", "conn", "stats", "protocol", "stream", "sim", "fuzzing", "lib", "bin",
     ],
 ];
 

@@ -45,6 +45,15 @@ pub(crate) enum Command {
     #[cfg(feature = "sim")]
     #[command(after_help = STATUS)]
     Simulate(SimulateArgs),
+    /// Wear the pool with servers and clients that misbehave, then look for what is not back
+    ///
+    /// Starts servers on addresses of 127.0.0.0/8 that slice, stall, reset, half-close and cut
+    /// connections, send bytes nobody asked for, and are restarted; and clients on every shard that
+    /// drop futures, connections and tasks at any point. Every answer that comes is checked.
+    /// Afterwards descriptors, connections, permits, buffers and memory must be what they were after
+    /// a warm-up; a value that is not is named.
+    #[command(after_help = STATUS)]
+    Soak(SoakArgs),
 }
 
 #[cfg(feature = "sim")]
@@ -82,6 +91,22 @@ impl SimulateArgs {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.jobs.map_or_else(cores, usize::from)
     }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SoakArgs {
+    /// For how many seconds, the warm-up not counted
+    #[arg(long, value_name = "N", default_value_t = 60,
+          value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) seconds: u32,
+
+    /// What actions, faults and contents are drawn from
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// How many shards, each a thread with its own ring [default: one for each core]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) shards: Option<u16>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -223,6 +248,7 @@ mod tests {
     fn errors_name_the_argument() {
         assert!(usage_error(&["stress", "--preset", "fast"]).contains("--preset"));
         assert!(usage_error(&["stress", "--shards", "0"]).contains("--shards"));
+        assert!(usage_error(&["soak", "--seconds", "0"]).contains("--seconds"));
         assert!(usage_error(&["stress", "--seed", "-1"]).contains("-1"));
         let bad = ["load", "localhost:1", "--send", r"a\q", "--until", "x"];
         let text = usage_error(&bad);

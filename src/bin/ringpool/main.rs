@@ -1,5 +1,5 @@
-//! The command line of ringpool: a stress test with everything embedded, and a load generator for a
-//! server of the user's.
+//! The command line of ringpool: a stress test and an endurance run with everything embedded, and a
+//! load generator for a server of the user's.
 //!
 //! Promise: the exit status is 0 only if all went well; 1 says that something failed, with the
 //! reason on the error stream; 2 says that the arguments are bad.
@@ -12,8 +12,10 @@ mod measure;
 mod output;
 mod progress;
 mod report;
+mod server_thread;
 #[cfg(feature = "sim")]
 mod simulate;
+mod soak;
 mod stress;
 
 use std::process::ExitCode;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Command::Load(args) => load::run(&args),
         #[cfg(feature = "sim")]
         Command::Simulate(args) => simulate::run(&args),
+        Command::Soak(args) => soak::run(&args),
     };
     match passed {
         Ok(true) => ExitCode::SUCCESS,

@@ -289,6 +289,27 @@ fn stale_keys_are_counted_and_change_nothing() {
     assert!(h.log.is_empty());
 }
 
+/// The end was on its way here when another core's wait made the pool close the connection.
+#[test]
+fn an_end_that_meets_a_close_is_no_stray_fact() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a:1");
+    let conn = h.open(ep);
+    h.put(conn);
+    let since = Some(h.now);
+    let reason = CloseReason::Reset;
+    let endpoint = ep;
+    h.policy
+        .handle_event(h.now, Event::Demand { endpoint, since });
+    h.policy.handle_event(h.now, Event::Broken { conn, reason });
+    h.pump();
+    assert_eq!(h.close_reason(conn), Some(CloseReason::Demand));
+    assert_eq!(h.logged(|a| matches!(a, Action::Close { .. })), 1);
+    h.answer_all();
+    assert_eq!(h.counts(ep).slots(), 0);
+    assert_eq!(h.policy.ignored_events(), 0);
+}
+
 #[test]
 fn a_full_table_of_endpoints_lets_go_of_the_least_lately_used_one_that_is_unused() {
     let mut h = with(|s| s.max_endpoints = 2);

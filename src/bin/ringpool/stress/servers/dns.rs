@@ -13,7 +13,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, SOA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-use super::thread::ServerThread;
+use crate::server_thread::ServerThread;
 
 /// The zone of every name in a run.
 const ORIGIN: &str = "stress.test.";

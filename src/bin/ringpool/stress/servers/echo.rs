@@ -90,8 +90,8 @@ async fn serve(mut stream: TcpStream, mut accepted: Accepted) {
 #[cfg(test)]
 mod tests {
     use super::super::tally::PATIENCE;
-    use super::super::thread::ServerThread;
     use super::*;
+    use crate::server_thread::ServerThread;
     use std::io::{Read, Write};
     use std::time::Instant;
 

@@ -8,7 +8,6 @@ pub(crate) mod tally;
 
 mod dns;
 mod echo;
-mod thread;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -16,8 +15,8 @@ use std::sync::Arc;
 
 use self::dns::{DnsServer, Zone};
 use self::tally::Tally;
-use self::thread::ServerThread;
 use super::preset::Preset;
+use crate::server_thread::ServerThread;
 
 /// All servers of one run.
 #[derive(Debug)]

@@ -1,0 +1,7 @@
+//! A fuzzer is a crate of its own (`fuzz/`) and sees what is public. Under `cfg(fuzzing)` alone this
+//! is public too, and is no part of the interface.
+
+/// Plays bytes as a history of the pool's decisions against the oracle; a broken rule panics.
+pub fn policy(bytes: &[u8]) {
+    crate::policy::bytes::play(bytes);
+}

@@ -1,0 +1,55 @@
+//! Random histories, drawn by `proptest`, which reduces those that fail.
+
+use proptest::prelude::*;
+
+use super::model::{Bounds, Op, Run};
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        12 => (0..3_usize).prop_map(Op::Get),
+        2 => (0..3_usize).prop_map(Op::TryGet),
+        4 => (0..64_usize).prop_map(Op::Cancel),
+        12 => (0..64_usize, prop::bool::weighted(0.8)).prop_map(|(i, clean)| Op::Put(i, clean)),
+        30 => (0..64_usize).prop_map(Op::Answer),
+        8 => (0..64_usize).prop_map(Op::Refuse),
+        8 => (0..3_000_u64).prop_map(Op::Pass),
+        2 => (0..3_usize, any::<bool>()).prop_map(|(i, on)| Op::Demand(i, on)),
+        3 => (0..64_usize).prop_map(Op::Break),
+        1 => (0..3_usize).prop_map(Op::Clear),
+        3 => (0..8_u32, 0..8_u8).prop_map(|(i, what)| Op::Stray(i, what)),
+        1 => Just(Op::Drain),
+    ]
+}
+
+fn bounds() -> impl Strategy<Value = Bounds> {
+    let permits = (1..6_usize, 1..4_u8, 1..4_u32);
+    let limits = (0..3_usize, 1..8_usize, 0..5_u64);
+    (permits, limits, any::<bool>()).prop_map(|(permits, limits, health_check)| Bounds {
+        limit: permits.0,
+        addresses: permits.1,
+        capacity: permits.2,
+        min_idle: limits.0,
+        max_connections: limits.1,
+        uses: limits.2,
+        health_check,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_history_keeps_the_rules_and_ends(
+        ops in prop::collection::vec(op(), 1..300),
+        bounds in bounds(),
+        drains in prop::bool::weighted(0.2),
+    ) {
+        let mut run = Run::new(bounds);
+        for op in ops {
+            if drains || !matches!(op, Op::Drain) {
+                run.apply(op);
+            }
+        }
+        run.finish();
+    }
+}
