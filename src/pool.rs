@@ -384,3 +384,6 @@ impl<P: Protocol> fmt::Debug for Get<'_, P> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

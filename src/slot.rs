@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_removed_key_never_finds_the_next_tenant() {
+    fn r17_a_removed_key_never_finds_the_next_tenant() {
         let mut slots = Slots::with_capacity(2);
         let old = slots.insert("old").unwrap();
         assert_eq!(slots.remove(old), Some("old"));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_gives_the_value_back() {
+    fn r17_a_full_table_gives_the_value_back() {
         let mut slots = Slots::with_capacity(1);
         slots.insert(1).unwrap();
         assert!(slots.is_full());
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_generation_wraps_at_24_bits() {
+    fn r17_the_generation_wraps_at_24_bits() {
         let mut slots = Slots::with_capacity(1);
         let first = slots.insert(()).unwrap();
         slots.remove(first);

@@ -291,6 +291,10 @@ impl Stream {
     /// Dropping the future leaves the buffer with the kernel until it is done, and makes the
     /// connection unusable for others.
     ///
+    /// If the core's ring dies with the buffer in the kernel's hands (io_uring_enter(2): EBADR),
+    /// nobody knows when the kernel lets go of it, and this never ends: no deadline may free memory
+    /// that the kernel reads. Every other operation of such a core fails.
+    ///
     /// # Errors
     ///
     /// As [`write_all`](Stream::write_all); the buffer comes back either way.

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arithmetic_saturates_at_both_ends() {
+    fn m4_m6_arithmetic_saturates_at_both_ends() {
         assert_eq!(Tick::from_nanos(5).plus(Duration::MAX), Tick::NEVER);
         assert_eq!(Tick::ZERO.since(Tick::from_nanos(9)), Duration::ZERO);
         assert_eq!(

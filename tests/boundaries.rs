@@ -119,7 +119,7 @@ fn a_handle_kept_from_an_earlier_checkout_reaches_nobody() {
 }
 
 #[test]
-fn a_torn_write_is_not_mended_by_a_whole_one() {
+fn k10_s10_a_torn_write_is_not_mended_by_a_whole_one() {
     let server = Server::echo();
     let name = server.name();
     let config = Config {
@@ -147,7 +147,7 @@ fn a_torn_write_is_not_mended_by_a_whole_one() {
 }
 
 #[test]
-fn an_owned_write_that_was_given_up_spoils_the_connection() {
+fn k10_s10_an_owned_write_that_was_given_up_spoils_the_connection() {
     let server = Server::new(support::swallow);
     let name = server.name();
     on_one_shard(Config::default(), async move || {
@@ -190,7 +190,7 @@ fn an_owned_write_after_a_long_sleep_has_its_whole_time() {
 }
 
 #[test]
-fn a_peer_that_takes_nothing_runs_into_the_write_timeout_and_the_buffer_comes_back() {
+fn e7_a_peer_that_takes_nothing_runs_into_the_write_timeout_and_the_buffer_comes_back() {
     let server = Server::new(|stream, _counters| {
         std::thread::sleep(Duration::from_secs(1)); // bounded: it reads nothing for so long
         drop(stream);
@@ -213,7 +213,7 @@ fn a_peer_that_takes_nothing_runs_into_the_write_timeout_and_the_buffer_comes_ba
 }
 
 #[test]
-fn a_read_given_up_leaves_nothing_to_the_next_user() {
+fn k9_s8_a_read_given_up_leaves_nothing_to_the_next_user() {
     let server = Server::echo();
     let name = server.name();
     let config = Config {
@@ -260,7 +260,7 @@ impl Protocol for Loud {
 }
 
 #[test]
-fn a_panic_in_on_release_closes_that_connection_and_leaks_nothing() {
+fn p6_a_panic_in_on_release_closes_that_connection_and_leaks_nothing() {
     let server = Server::echo();
     let name = server.name();
     on_one_shard(Config::default(), async move || {
@@ -376,7 +376,7 @@ fn a_shared_connection_that_is_never_free_goes_to_the_core_that_waits() {
 }
 
 #[test]
-fn a_shard_that_ends_leaves_an_account_that_adds_up() {
+fn p7_a_shard_that_ends_leaves_an_account_that_adds_up() {
     let server = Server::echo();
     let name = server.name();
     let group = ringpool::Group::new(Config::default()).unwrap();

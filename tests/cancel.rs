@@ -30,7 +30,7 @@ async fn settled(pool: &Pool, name: &str) {
 }
 
 #[test]
-fn a_get_dropped_at_any_point_leaks_nothing() {
+fn k1_k4_k5_k8_k9_k10_a_get_dropped_at_any_point_leaks_nothing() {
     let server = Server::echo();
     let name = server.name();
     let config = Config {
@@ -60,7 +60,7 @@ fn a_get_dropped_at_any_point_leaks_nothing() {
 }
 
 #[test]
-fn a_dropped_get_leaves_its_connect_to_the_next() {
+fn k4_k5_a_dropped_get_leaves_its_connect_to_the_next() {
     let server = Server::echo();
     let name = server.name();
     on_one_shard(Config::default(), async move || {
@@ -75,7 +75,7 @@ fn a_dropped_get_leaves_its_connect_to_the_next() {
 }
 
 #[test]
-fn waiters_dropped_in_the_queue_and_after_the_grant_lose_nothing() {
+fn k1_k8_waiters_dropped_in_the_queue_and_after_the_grant_lose_nothing() {
     let server = Server::echo();
     let name = server.name();
     let config = Config {
@@ -110,7 +110,7 @@ fn waiters_dropped_in_the_queue_and_after_the_grant_lose_nothing() {
 }
 
 #[test]
-fn dropped_gets_of_a_refusing_server_leak_nothing() {
+fn k4_dropped_gets_of_a_refusing_server_leak_nothing() {
     let name = format!("127.0.0.1:{}", refusing_port());
     on_one_shard(impatient(), async move || {
         let pool = Pool::local()?;
@@ -124,7 +124,7 @@ fn dropped_gets_of_a_refusing_server_leak_nothing() {
 }
 
 #[test]
-fn a_runtime_that_ends_in_the_middle_closes_everything() {
+fn p7_p8_a_runtime_that_ends_in_the_middle_closes_everything() {
     let server = Server::echo();
     let name = server.name();
     let group = ringpool::Group::new(Config::default()).unwrap();
@@ -156,7 +156,7 @@ fn a_runtime_that_ends_in_the_middle_closes_everything() {
 }
 
 #[test]
-fn guards_and_handles_that_outlive_the_runtime_are_harmless() {
+fn p9_guards_and_handles_that_outlive_the_runtime_are_harmless() {
     let server = Server::echo();
     let name = server.name();
     let group = ringpool::Group::new(Config::default()).unwrap();
@@ -196,7 +196,7 @@ fn a_group_can_be_joined_again_on_the_same_thread() {
 }
 
 #[test]
-fn drain_dropped_half_way_still_drains() {
+fn k12_p15_drain_dropped_half_way_still_drains() {
     let server = Server::echo();
     let name = server.name();
     on_one_shard(Config::default(), async move || {

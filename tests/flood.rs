@@ -43,7 +43,7 @@ fn quiet() -> Server {
 }
 
 #[test]
-fn a_hundred_quiet_peers_are_heard_beside_a_flood() {
+fn r11_a_hundred_quiet_peers_are_heard_beside_a_flood() {
     let (flood, quiet) = (flooding(), quiet());
     let (flood_name, quiet_name) = (flood.name(), quiet.name());
     on_one_shard(few_buffers(), async move || {
@@ -96,7 +96,7 @@ fn a_hundred_quiet_peers_are_heard_beside_a_flood() {
 }
 
 #[test]
-fn the_ends_of_idle_connections_are_noticed_beside_a_flood() {
+fn e1_r11_the_ends_of_idle_connections_are_noticed_beside_a_flood() {
     let (flood, quiet) = (flooding(), quiet());
     let (flood_name, quiet_name) = (flood.name(), quiet.name());
     let shards = support::shards(1, few_buffers());
@@ -132,7 +132,7 @@ fn the_ends_of_idle_connections_are_noticed_beside_a_flood() {
 }
 
 #[test]
-fn a_full_descriptor_table_makes_gets_wait_and_loses_nothing() {
+fn r1_r13_a_full_descriptor_table_makes_gets_wait_and_loses_nothing() {
     let server = Server::echo();
     let name = server.name();
     let config = Config {
@@ -177,7 +177,7 @@ fn a_full_descriptor_table_makes_gets_wait_and_loses_nothing() {
 }
 
 #[test]
-fn one_endpoint_makes_room_for_another_in_a_full_table() {
+fn r1_r13_one_endpoint_makes_room_for_another_in_a_full_table() {
     let (one, two) = (Server::echo(), Server::echo());
     let (one_name, two_name) = (one.name(), two.name());
     let config = Config {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType, rdata};
-use ringpool::{Config, ErrorKind, Pool, Resolver};
+use ringpool::{Config, ErrorKind, Pool, Protocol, Resolver, Result, Stream};
 use support::{Server, eventually_async, impatient, on_one_shard, shards};
 
 /// A name server that answers from a function.
@@ -182,7 +182,7 @@ fn cores_balance_on_what_all_of_them_hold_and_share_what_they_learned() {
 }
 
 #[test]
-fn one_dead_address_of_four_fails_no_get() {
+fn c1_c15_one_dead_address_of_four_fails_no_get() {
     let names = NameServer::four(60);
     let (mut servers, port) = four_servers();
     drop(servers.remove(2));
@@ -223,7 +223,7 @@ fn an_expired_name_is_asked_again() {
 }
 
 #[test]
-fn a_get_dropped_while_its_name_is_asked_for_leaks_nothing() {
+fn k2_k3_a_get_dropped_while_its_name_is_asked_for_leaks_nothing() {
     let server = Server::echo();
     let port = server.address().port();
     let names = NameServer::new(|name, kind, message| {
@@ -276,7 +276,7 @@ fn a_name_that_does_not_exist_says_so() {
 }
 
 #[test]
-fn a_silent_name_server_is_an_error_in_time() {
+fn d2_a_silent_name_server_is_an_error_in_time() {
     let names = NameServer::new(|_, _, _| false);
     let config = Config {
         resolver: names.resolver(),
@@ -323,4 +323,158 @@ fn many_names_at_once_wait_in_line_for_the_sockets() {
         Ok(())
     });
     assert_eq!(names.asked(), 200);
+}
+
+#[test]
+fn c3_an_address_without_a_route_costs_no_get_and_not_the_name() {
+    let server = Server::echo();
+    let port = server.address().port();
+    let names = NameServer::new(|name, kind, message| {
+        match kind {
+            RecordType::A => add(message, name, 60, Ipv4Addr::LOCALHOST),
+            _ => {
+                // A link-local address without its interface: EINVAL, or no such family.
+                let address = rdata::AAAA::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+                let owner = Name::from_ascii(name).unwrap();
+                message.add_answer(Record::from_rdata(owner, 60, RData::AAAA(address)));
+            }
+        }
+        true
+    });
+    let config = Config {
+        resolver: names.resolver(),
+        ..Config::default()
+    };
+    on_one_shard(config, async move || {
+        let pool = Pool::local()?;
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            held.push(pool.get(("odd.test", port)).await?);
+        }
+        let stats = pool.stats(("odd.test", port))?;
+        assert!(stats.errors >= 1, "it was tried: {stats:?}");
+        assert_eq!(stats.created, 8);
+        held.into_iter().for_each(ringpool::Conn::release);
+        Ok(())
+    });
+    assert_eq!(names.asked(), 2);
+}
+
+#[test]
+fn k2_who_waits_for_a_name_gets_it_although_the_first_to_ask_has_gone() {
+    let (go, going) = std::sync::mpsc::channel::<()>();
+    // Answers nothing before it is told to.
+    let names = NameServer::new(move |name, kind, message| {
+        if kind == RecordType::A {
+            going.recv().unwrap();
+            add(message, name, 60, Ipv4Addr::LOCALHOST);
+        }
+        true
+    });
+    let server = Server::echo();
+    let port = server.address().port();
+    let config = Config {
+        resolver: names.resolver(),
+        ..Config::default()
+    };
+    let asked = names.asked.clone();
+    on_one_shard(config, async move || {
+        let pool = Pool::local()?;
+        let first = ringpool::spawn({
+            let pool = pool.clone();
+            async move { pool.get(("late.test", port)).await.map(drop) }
+        });
+        eventually_async("the name is asked for", || asked.load(Ordering::SeqCst) > 0).await;
+        let second = ringpool::spawn({
+            let pool = pool.clone();
+            async move { pool.get(("late.test", port)).await.map(drop) }
+        });
+        eventually_async("both wait", || {
+            pool.stats(("late.test", port)).unwrap().waiters == 2
+        })
+        .await;
+        first.abort();
+        eventually_async("one has gone", || {
+            pool.stats(("late.test", port)).unwrap().waiters == 1
+        })
+        .await;
+        go.send(()).unwrap();
+        second.await??;
+        Ok(())
+    });
+    assert_eq!(names.asked(), 2, "A and AAAA, once");
+}
+
+#[test]
+fn s13_control_bytes_in_names_from_the_network_are_shown_nowhere() {
+    let names = NameServer::new(|name, _, message| {
+        let odd = Name::from_labels(["evil\n\x1b[31m".as_bytes(), b"te\0st"]).unwrap();
+        let owner = Name::from_ascii(name).unwrap();
+        let alias = RData::CNAME(rdata::CNAME(odd));
+        message.add_answer(Record::from_rdata(owner, 60, alias));
+        true
+    });
+    let config = Config {
+        resolver: names.resolver(),
+        ..impatient()
+    };
+    on_one_shard(config, async move || {
+        let pool = Pool::local()?;
+        pool.start_trace(100);
+        let error = pool.get("alias.test:80").await.unwrap_err();
+        let mut shown = vec![error.to_string(), format!("{error:?}")];
+        let records = pool.take_trace().records.into_iter();
+        shown.extend(records.map(|record| record.what.to_string()));
+        shown.push(format!("{:?}", pool.all_stats()));
+        for text in shown {
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+        Ok(())
+    });
+    assert!(names.asked() >= 2);
+}
+
+/// Sends more than a packet holds, and waits for it to come back.
+struct Large;
+
+impl Protocol for Large {
+    type State = ();
+
+    fn key(&self) -> String {
+        String::new()
+    }
+
+    async fn init(&self, stream: Stream) -> Result<()> {
+        stream.write_all(&[7; 4000]).await?;
+        stream.read_exact(&mut [0; 4000]).await
+    }
+}
+
+#[test]
+fn c13_an_address_that_takes_connections_and_nothing_else_is_left_at_the_deadline() {
+    let names = NameServer::four(60);
+    let (mut servers, port) = four_servers();
+    let silent = servers.remove(2);
+    let ip = silent.address().ip();
+    drop(silent);
+    let silent = Server::start(ip, port, support::swallow);
+    let config = Config {
+        resolver: names.resolver(),
+        connect_timeout: Duration::from_millis(200),
+        ..Config::default()
+    };
+    on_one_shard(config, async move || {
+        let pool = Pool::local()?.protocol(Large);
+        let mut held = Vec::new();
+        for _ in 0..12 {
+            held.push(pool.get(("four.test", port)).await?);
+        }
+        assert!(held.iter().all(|conn| conn.peer_addr().unwrap().ip() != ip));
+        let stats = pool.stats(("four.test", port))?;
+        assert_eq!(stats.created, 12);
+        assert!((1..6).contains(&stats.errors), "it is avoided: {stats:?}");
+        held.into_iter().for_each(ringpool::Conn::release);
+        Ok(())
+    });
+    assert!(silent.accepted() >= 1);
 }

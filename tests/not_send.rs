@@ -24,7 +24,7 @@ macro_rules! assert_not_send {
 assert_not_send!(Pool, EndpointHandle, Conn, Stream, Chunk, Member);
 
 #[test]
-fn what_cores_share_may_go_anywhere() {
+fn p11_what_cores_share_may_go_anywhere_and_nothing_else_may() {
     fn shared<T: Send + Sync>() {}
     shared::<Config>();
     shared::<Endpoint>();

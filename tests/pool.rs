@@ -32,7 +32,7 @@ fn a_connection_is_opened_once_and_used_again() {
 }
 
 #[test]
-fn every_spelling_of_a_name_is_one_endpoint() {
+fn s7_every_spelling_of_a_name_is_one_endpoint() {
     let server = Server::echo();
     let port = server.address().port();
     on_one_shard(Config::default(), async move || {
@@ -60,7 +60,7 @@ fn a_dropped_connection_is_closed_and_counted() {
 }
 
 #[test]
-fn a_connection_with_unread_bytes_is_not_reused() {
+fn e18_s8_a_connection_with_unread_bytes_is_not_reused() {
     let server = Server::echo();
     let name = server.name();
     on_one_shard(Config::default(), async move || {
@@ -102,7 +102,7 @@ fn with_connection_releases_on_ok_and_closes_on_err() {
 }
 
 #[test]
-fn a_refused_connect_says_what_was_being_done() {
+fn c1_a_refused_connect_says_what_was_being_done() {
     let port = refusing_port();
     on_one_shard(impatient(), async move || {
         let pool = Pool::local()?;
@@ -195,7 +195,7 @@ fn the_limit_holds_over_all_cores() {
 }
 
 #[test]
-fn an_idle_connection_that_the_server_closed_is_not_handed_out() {
+fn e1_an_idle_connection_that_the_server_closed_is_not_handed_out() {
     let server = Server::echo();
     let name = server.name();
     let pool_name = name.clone();
@@ -224,7 +224,7 @@ fn an_idle_connection_that_the_server_closed_is_not_handed_out() {
 }
 
 #[test]
-fn unsolicited_bytes_close_an_idle_connection() {
+fn e4_s8_unsolicited_bytes_close_an_idle_connection() {
     let server = Server::new(|mut stream, counters| {
         use std::io::{Read, Write};
         let mut byte = [0];
@@ -256,7 +256,7 @@ fn unsolicited_bytes_close_an_idle_connection() {
 }
 
 #[test]
-fn clear_endpoint_and_drain_leave_nothing() {
+fn p1_clear_endpoint_and_drain_leave_nothing() {
     let server = Server::echo();
     let name = server.name();
     on_one_shard(Config::default(), async move || {
@@ -288,12 +288,12 @@ fn clear_endpoint_and_drain_leave_nothing() {
 }
 
 #[test]
-fn off_a_shard_there_is_an_error() {
+fn p10_off_a_shard_there_is_an_error() {
     assert_eq!(Pool::local().unwrap_err().kind(), ErrorKind::NotOnShard);
 }
 
 #[test]
-fn bad_endpoints_are_refused_with_the_byte_at_fault() {
+fn s12_bad_endpoints_are_refused_with_the_byte_at_fault() {
     on_one_shard(Config::default(), async move || {
         let pool = Pool::local()?;
         let bad = [

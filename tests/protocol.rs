@@ -133,7 +133,7 @@ fn a_connection_is_initialised_before_it_is_handed_out() {
 }
 
 #[test]
-fn pools_whose_keys_differ_never_share_a_connection() {
+fn s6_pools_whose_keys_differ_never_share_a_connection() {
     let server = line_server();
     let name = server.name();
     on_one_shard(Config::default(), async move || {
@@ -163,7 +163,7 @@ fn pools_whose_keys_differ_never_share_a_connection() {
 }
 
 #[test]
-fn a_refused_init_fails_the_get_and_leaves_nothing() {
+fn c6_a_refused_init_fails_the_get_and_leaves_nothing() {
     let server = line_server();
     let name = server.name();
     on_one_shard(impatient(), async move || {
@@ -184,7 +184,7 @@ fn a_refused_init_fails_the_get_and_leaves_nothing() {
 }
 
 #[test]
-fn an_unhealthy_connection_is_replaced() {
+fn e12_an_unhealthy_connection_is_replaced() {
     let server = line_server();
     let name = server.name();
     let config = Config {
@@ -419,7 +419,7 @@ impl Protocol for Panics {
 }
 
 #[test]
-fn a_panic_in_init_fails_the_get_and_leaves_the_shard_working() {
+fn p6_a_panic_in_init_fails_the_get_and_leaves_the_shard_working() {
     let server = Server::echo();
     let name = server.name();
     on_one_shard(impatient(), async move || {
@@ -430,6 +430,75 @@ fn a_panic_in_init_fails_the_get_and_leaves_the_shard_working() {
             .unwrap_err();
         assert!(error.to_string().contains("init panicked"), "{error}");
         Pool::local()?.get(&*name).await?.release();
+        Ok(())
+    });
+}
+
+// -- secrets --------------------------------------------------------------------------------------
+
+const SECRET: &str = "correct-horse";
+
+/// Knows a password, and sends it.
+struct Knows;
+
+impl Protocol for Knows {
+    type State = String;
+
+    fn key(&self) -> String {
+        format!("user:{SECRET}")
+    }
+
+    async fn init(&self, stream: Stream) -> Result<String> {
+        stream.write_all(format!("{SECRET}\n").as_bytes()).await?;
+        stream.read_line(64).await
+    }
+}
+
+#[test]
+fn s14_what_a_protocol_knows_and_what_is_sent_is_shown_nowhere() {
+    let (server, greets) = (Server::echo(), line_server());
+    let (name, greets) = (server.name(), greets.name());
+    let refusing = format!("127.0.0.1:{}", support::refusing_port());
+    let config = Config {
+        max_connections_per_endpoint: 1,
+        ..impatient()
+    };
+    on_one_shard(config, async move || {
+        let plain = Pool::local()?;
+        plain.start_trace(1000);
+        let pool = plain.protocol(Knows);
+        let endpoint = pool.endpoint(&*name)?;
+        let conn = endpoint.get().await?;
+        assert_eq!(conn.state().unwrap(), SECRET);
+        let mut shown = vec![
+            format!("{pool:?} {endpoint:?} {conn:?} {:?}", conn.stream()),
+            format!("{:?}", endpoint.get()),
+        ];
+        let mut errors = vec![
+            endpoint.get().await.unwrap_err(),
+            pool.get(&*refusing).await.unwrap_err(),
+        ];
+        conn.write_all(format!("{SECRET} more\n").as_bytes())
+            .await?;
+        errors.push(conn.read_until(b"\n", 4).await.unwrap_err());
+        let chunk = conn.read_chunk().await?;
+        shown.push(format!("{chunk:?}"));
+        drop(chunk);
+        conn.release();
+        pool.get(&*greets).await?.close();
+        for error in &errors {
+            shown.push(format!("{error} {error:?} {:?}", error.exhaustion()));
+        }
+        let records = plain.take_trace().records.into_iter();
+        shown.extend(records.map(|record| record.what.to_string()));
+        shown.push(format!("{:?} {:?}", plain.all_stats(), plain.shard_stats()));
+        assert!(shown.len() > 10);
+        for text in shown {
+            assert!(
+                !text.contains(SECRET) && !text.contains("correct"),
+                "{text}"
+            );
+        }
         Ok(())
     });
 }

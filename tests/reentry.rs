@@ -6,11 +6,15 @@ mod support;
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
-use ringpool::{Config, Conn, ConnectionInfo, Hook, Pool, Protocol, Result, Stream};
+use ringpool::{
+    CloseReason, Config, Conn, ConnectionInfo, HealthCheck, Hook, Pool, Protocol, Result, Stream,
+};
 use support::{Server, eventually_async, on_one_shard};
 
 /// Calls whatever can be called without waiting.
@@ -58,7 +62,7 @@ fn a_hook_may_call_the_pool() {
 }
 
 #[test]
-fn a_panic_in_a_hook_is_contained() {
+fn p6_a_panic_in_a_hook_is_contained() {
     let server = Server::echo();
     let name = server.name();
     let config = Config {
@@ -161,6 +165,60 @@ fn the_drop_of_a_state_may_clear_its_endpoint() {
         second.release();
         first.close();
         eventually_async("both end", || pool.stats(&*name).unwrap().closed == 2).await;
+        Ok(())
+    });
+}
+
+/// A protocol whose health check panics, at once or in its task.
+struct Ill(bool);
+
+impl Protocol for Ill {
+    type State = ();
+
+    fn key(&self) -> String {
+        self.0.to_string()
+    }
+
+    async fn init(&self, _stream: Stream) -> Result<()> {
+        Ok(())
+    }
+
+    fn checks_health(&self) -> bool {
+        true
+    }
+
+    fn is_healthy(&self, _stream: Stream, _state: Rc<()>) -> impl Future<Output = bool> {
+        assert!(!self.0, "is_healthy panics at once");
+        std::future::poll_fn(|_| panic!("is_healthy panics in its task"))
+    }
+}
+
+#[test]
+fn p6_a_panic_in_a_health_check_closes_that_connection_alone() {
+    let server = Server::echo();
+    let name = server.name();
+    let config = Config {
+        health_check_after: Duration::ZERO,
+        health_check: Some(HealthCheck::new(|_| panic!("a check that panics"))),
+        ..Config::default()
+    };
+    on_one_shard(config, async move || {
+        let plain = Pool::local()?;
+        plain.get(&*name).await?.release();
+        tokio::time::sleep(Duration::from_millis(1)).await; // bounded: it must have been idle
+        assert!(!plain.get(&*name).await?.is_reused());
+        assert_eq!(plain.stats(&*name)?.closed_by(CloseReason::Unhealthy), 1);
+        for at_once in [false, true] {
+            let pool = Pool::local()?.protocol(Ill(at_once));
+            pool.get(&*name).await?.release();
+            tokio::time::sleep(Duration::from_millis(1)).await; // bounded: as above
+            let conn = pool.get(&*name).await?;
+            assert!(!conn.is_reused());
+            conn.write_all(b"alive").await?;
+            conn.read_exact(&mut [0; 5]).await?;
+            assert_eq!(pool.stats(&*name)?.closed_by(CloseReason::Unhealthy), 1);
+        }
+        assert_eq!(plain.shard_stats().panics, 3);
         Ok(())
     });
 }

@@ -44,7 +44,7 @@ fn hooks_are_told_of_each_connections_life() {
 }
 
 #[test]
-fn a_panic_in_a_hook_is_contained_and_counted() {
+fn p6_a_panic_in_a_hook_is_contained_and_counted() {
     let server = Server::echo();
     let name = server.name();
     let config = Config {
@@ -61,7 +61,7 @@ fn a_panic_in_a_hook_is_contained_and_counted() {
 }
 
 #[test]
-fn a_connection_ends_after_its_uses_its_idle_time_and_its_lifetime() {
+fn e12_a_connection_ends_after_its_uses_its_idle_time_and_its_lifetime() {
     let server = Server::echo();
     let name = server.name();
     let uses = Config {

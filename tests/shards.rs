@@ -50,7 +50,7 @@ fn errors_and_panics_reach_the_caller() {
 }
 
 #[test]
-fn a_panic_in_a_task_that_holds_a_connection_closes_it() {
+fn p5_k16_a_panic_in_a_task_that_holds_a_connection_closes_it() {
     let server = Server::echo();
     let name = server.name();
     on_one_shard(Config::default(), async move || {
@@ -92,7 +92,7 @@ fn many_shards_start_and_end() {
 }
 
 #[test]
-fn shutting_down_lets_busy_connections_finish() {
+fn p1_shutting_down_lets_busy_connections_finish() {
     let server = Server::echo();
     let name = server.name();
     let shards = shards(1, Config::default());

@@ -25,7 +25,7 @@ fn says(parts: Vec<&'static [u8]>) -> Server {
 }
 
 #[test]
-fn a_cancelled_read_loses_no_byte() {
+fn k9_a_cancelled_read_loses_no_byte() {
     let server = says(vec![b"first ", b"half and the rest\n"]);
     let name = server.name();
     on_one_shard(Config::default(), async move || {
@@ -55,7 +55,7 @@ fn a_cancelled_read_loses_no_byte() {
 }
 
 #[test]
-fn a_cancelled_write_makes_the_connection_unusable_for_others() {
+fn k10_s10_a_cancelled_write_makes_the_connection_unusable_for_others() {
     let server = Server::new(|stream, _counters| {
         // Reads nothing until the connection ends, so that the writer must wait.
         let _ended = stream.peek(&mut [0]);
@@ -113,7 +113,7 @@ fn buffered_reads_stop_at_their_maximum_and_lose_nothing() {
 }
 
 #[test]
-fn a_delimiter_split_over_pieces_is_found() {
+fn e10_a_delimiter_split_over_pieces_is_found() {
     let server = says(vec![b"head\r", b"\n\r", b"\nbody", b""]);
     let name = server.name();
     on_one_shard(Config::default(), async move || {
@@ -136,7 +136,7 @@ fn a_delimiter_split_over_pieces_is_found() {
 }
 
 #[test]
-fn a_silent_peer_runs_into_the_read_timeout() {
+fn e6_a_silent_peer_runs_into_the_read_timeout() {
     let server = Server::new(support::swallow);
     let name = server.name();
     let config = Config {
@@ -179,7 +179,7 @@ fn a_reset_is_an_error_and_the_connection_is_not_reused() {
 }
 
 #[test]
-fn megabytes_come_back_as_they_went() {
+fn e10_megabytes_come_back_as_they_went() {
     let server = Server::echo();
     let name = server.name();
     on_one_shard(Config::default(), async move || {

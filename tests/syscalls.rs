@@ -222,7 +222,7 @@ fn a_lock_step_round_trip_is_counted_beside_a_bare_loops() {
 }
 
 #[test]
-fn a_refused_io_uring_is_one_error_that_says_why() {
+fn r14_a_refused_io_uring_is_one_error_that_says_why() {
     if !strace() {
         return;
     }

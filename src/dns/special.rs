@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_answered_without_a_server() {
+    fn s12_names_that_are_answered_without_a_server() {
         let table = [
             ("192.0.2.1", "[192.0.2.1]"),
             ("2001:db8::1", "[2001:db8::1]"),

@@ -19,9 +19,9 @@ fn refusal(text: &str) -> String {
     }
 }
 
-/// Fault row S7: every spelling of one host has one form.
+/// Every spelling of one host has one form.
 #[test]
-fn spellings_of_one_host_have_one_form() {
+fn s7_spellings_of_one_host_have_one_form() {
     let long_label = "a".repeat(63);
     let table = [
         ("github.io:443", "github.io:443"),
@@ -60,9 +60,9 @@ fn spellings_of_one_host_have_one_form() {
     assert_eq!(canonical(&text), text);
 }
 
-/// Fault row S12: a byte that has no place in a host or a port is named with its position.
+/// A byte that has no place in a host or a port is named with its position.
 #[test]
-fn a_byte_out_of_place_is_named() {
+fn s12_a_byte_out_of_place_is_named() {
     let byte = |text: &str, at: usize, byte: &str, place: &str| {
         let expected = format!("endpoint {text:?}: byte {at} ({byte}) is not allowed in a {place}");
         assert_eq!(refusal(text), expected);
@@ -177,9 +177,9 @@ const REFUSED: &[(&str, &str)] = &[
         "the host is not a valid international name (UTS 46)",
     ),
 ];
-/// Fault row S12: odd texts are refused, with the reason.
+/// Odd texts are refused, with the reason.
 #[test]
-fn odd_texts_are_refused_with_the_reason() {
+fn s12_odd_texts_are_refused_with_the_reason() {
     for (text, reason) in REFUSED {
         assert_eq!(refusal(text), format!("endpoint {text:?}: {reason}"));
     }
@@ -199,7 +199,7 @@ fn lengths_are_those_of_the_wire_form() {
 }
 
 #[test]
-fn errors_are_escaped_short_and_of_kind_invalid_input() {
+fn s12_errors_are_escaped_short_and_of_kind_invalid_input() {
     let text = format!("\x1b[31m{}:80", "é".repeat(10_000));
     let error = Error::from(text.parse::<Endpoint>().unwrap_err());
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -259,7 +259,7 @@ fn every_conversion_leads_to_the_same_endpoint() {
 }
 
 #[test]
-fn a_socket_address_becomes_the_endpoint_of_its_text() {
+fn s7_a_socket_address_becomes_the_endpoint_of_its_text() {
     let table = [
         "127.0.0.1:80",
         "[::1]:80",
@@ -288,7 +288,7 @@ fn a_socket_address_becomes_the_endpoint_of_its_text() {
 }
 
 #[test]
-fn a_name_is_never_equal_to_an_address_nor_one_partition_to_another() {
+fn s6_s7_a_name_is_never_equal_to_an_address_nor_one_partition_to_another() {
     let name: Endpoint = "localhost:80".parse().unwrap();
     assert_eq!(name.socket_addr(), None);
     let all = [
@@ -364,12 +364,12 @@ fn check_text(text: &str) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn any_text_is_refused_cleanly_or_canonical(text in ".{0,40}") {
+    fn s12_any_text_is_refused_cleanly_or_canonical(text in ".{0,40}") {
         check_text(&text)?;
     }
 
     #[test]
-    fn odd_texts_are_refused_cleanly_or_canonical(text in odd_text()) {
+    fn s12_odd_texts_are_refused_cleanly_or_canonical(text in odd_text()) {
         check_text(&text)?;
         check_text(&format!("{text}:80"))?;
         let _ = Endpoint::new(&text, 80);

@@ -205,6 +205,11 @@ impl Faults {
         self.fired[fault as usize] += 1;
     }
 
+    /// Whether `fault` has happened.
+    pub(crate) fn happened(&self, fault: Fault) -> bool {
+        self.fired[fault as usize] > 0
+    }
+
     /// How often each happened.
     pub(crate) fn fired(&self) -> impl Iterator<Item = (Fault, u64)> + '_ {
         let all = Fault::ALL.iter().copied();

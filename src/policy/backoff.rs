@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pause_doubles_up_to_the_cap_and_stays_within_a_quarter() {
+    fn c10_m3_the_pause_doubles_up_to_the_cap_and_stays_within_a_quarter() {
         let mut rng = Rng::new(3);
         let (first, cap) = (Duration::from_millis(100), Duration::from_secs(1));
         for (failures, middle) in [
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn extreme_settings_do_not_overflow() {
+    fn m4_extreme_settings_do_not_overflow() {
         let mut rng = Rng::new(3);
         delay(u32::MAX, Duration::MAX, Duration::MAX, &mut rng);
         assert_eq!(

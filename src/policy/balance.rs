@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suspect_address_comes_last_and_is_probed_by_one_connect_at_a_time() {
+    fn c1_c10_c15_a_suspect_address_comes_last_and_is_probed_by_one_connect_at_a_time() {
         let mut list = addresses(2);
         let mut rng = Rng::new(1);
         list.note_held(&[0, 9]);

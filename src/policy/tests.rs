@@ -4,6 +4,7 @@ use super::Settings;
 use super::event::Action;
 use super::harness::{Harness, settings};
 
+mod faults;
 mod opening;
 mod serving;
 

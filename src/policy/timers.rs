@@ -71,7 +71,7 @@ mod tests {
     use crate::slot::Key;
 
     #[test]
-    fn due_timers_come_in_the_order_of_their_deadlines() {
+    fn m4_due_timers_come_in_the_order_of_their_deadlines() {
         let mut timers = Timers::default();
         let of = |index| Timer::Waiter(WaiterKey(Key::new(index, 0)));
         timers.insert(Tick::from_nanos(20), of(1));

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_idle_slot_is_small() {
+    fn r20_an_idle_slot_is_small() {
         assert!(size_of::<Conn>() <= 192, "{}", size_of::<Conn>());
     }
 }

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_child_sees_the_mark_and_the_parent_does_not() {
+    fn p3_s15_the_child_sees_the_mark_and_the_parent_does_not() {
         let mark = ForkMark::new();
         // SAFETY: the child only loads an atomic and leaves by `_exit`, which is async-signal-safe.
         let child = unsafe { libc::fork() };

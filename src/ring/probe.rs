@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_refusal_names_reason_and_remedy() {
+    fn r1_r14_each_refusal_names_reason_and_remedy() {
         let cases = [
             (libc::EPERM, "kernel.io_uring_disabled"),
             (libc::EPERM, "seccomp"),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_cannot_finish_is_an_error() {
+    fn r14_a_probe_that_cannot_finish_is_an_error() {
         for errno in [libc::EAGAIN, libc::EBUSY, libc::ENOMEM, libc::EINTR] {
             let mut ring = build(8, 32).unwrap();
             register_slots(&ring, 4).unwrap();

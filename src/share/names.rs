@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn d22_d23_every_ttl_is_clamped_and_none_overflows() {
+    fn d22_d23_m6_every_ttl_is_clamped_and_none_overflows() {
         let names = Names::new();
         let negative = |ttl| Learned::Negative {
             error: error(),

@@ -170,12 +170,12 @@ mod model {
     }
 
     #[test]
-    fn d33_no_wake_up_is_lost_with_one_waker() {
+    fn x10_no_wake_up_is_lost_with_one_waker() {
         loom::model(|| rings(1));
     }
 
     #[test]
-    fn d33_no_wake_up_is_lost_with_two_wakers() {
+    fn x10_no_wake_up_is_lost_with_two_wakers() {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(|| rings(2));

@@ -5,6 +5,7 @@
 //! with a bad and a good sample, to be able to fail and to be able to pass.
 
 mod documents;
+mod faults;
 mod rules;
 mod source;
 
@@ -13,8 +14,9 @@ use std::path::{Path, PathBuf};
 use documents::{
     broken_links, dependencies, missing_names, missing_tests, source_entries, test_entries,
 };
+use faults::Table;
 use rules::*;
-use source::{File, Problems, files_under, read, tree};
+use source::{File, Problems, files_under, read, root, tree};
 
 struct Rule {
     check: fn(&File) -> Problems,
@@ -310,4 +312,59 @@ fn each_check_of_documents_can_fail_and_can_pass() {
     let manifest = "[package]\nname = \"x\"\n[dependencies]\na-b = \"1\"\n\n[features]\nf = []\n\
                     [target.'cfg(x)'.dependencies]\n# c\nd = { version = \"1\" }\n";
     assert_eq!(dependencies(manifest), ["a-b", "d"]);
+}
+
+/// What the pool does depends on no wall clock, so that one that jumps changes nothing.
+#[test]
+fn m1_no_file_of_the_library_reads_the_wall_clock() {
+    let reads = |file: &File| {
+        let mut words = file.lines.iter().flat_map(|line| {
+            let code = line.code.split(|c: char| !source::is_word(c));
+            code.collect::<Vec<_>>()
+        });
+        words.any(|word| matches!(word, "SystemTime" | "CLOCK_REALTIME" | "UNIX_EPOCH"))
+    };
+    assert!(reads(&File::new(
+        "src/a.rs",
+        "let now = SystemTime::now();"
+    )));
+    let library = tree();
+    let library = library
+        .iter()
+        .filter(|file| file.path.starts_with("src/") && !file.path.starts_with("src/bin/"));
+    let readers: Vec<&str> = library
+        .filter(|file| reads(file))
+        .map(|file| file.path.as_str())
+        .collect();
+    assert_eq!(readers, [""; 0]);
+}
+
+/// How many faults of `faults.txt` may have neither a test nor a reason. It only goes down.
+const MISSING_ALLOWED: usize = 7;
+
+#[test]
+fn every_fault_has_a_row_with_its_tests() {
+    let text = read(Path::new("tests/tidy/faults.txt"));
+    let (faults, mut problems) = faults::faults(&text);
+    let table = Table::new(faults, faults::tests(&tree()));
+    problems.extend(table.problems());
+    let missing = table.missing();
+    if missing > MISSING_ALLOWED {
+        problems.push(format!(
+            "{missing} faults have no test and no reason, MISSING_ALLOWED in tests/tidy/main.rs \
+             says {MISSING_ALLOWED}: it goes down only"
+        ));
+    }
+    let (page, path) = (table.page(), root().join("docs/faults.md"));
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).expect("docs/faults.md can be written");
+    } else if std::fs::read_to_string(&path).ok().as_deref() != Some(&page) {
+        problems.push("docs/faults.md is stale: run `UPDATE_DOCS=1 cargo test --test tidy`".into());
+    }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn each_check_of_faults_can_fail_and_can_pass() {
+    faults::each_check_can_fail_and_can_pass();
 }

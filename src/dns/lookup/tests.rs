@@ -318,7 +318,7 @@ fn d4_d5_a_late_answer_counts_while_its_socket_is_open_and_only_once() {
 }
 
 #[test]
-fn d6_d8_d29_a_datagram_that_answers_something_else_changes_nothing() {
+fn d6_d8_d29_s1_a_datagram_that_answers_something_else_changes_nothing() {
     let mut world = World::one();
     let (v4, v6) = (world.asked(V4), world.asked(V6));
     let timeout = world.lookup.poll_timeout();
@@ -385,7 +385,7 @@ fn d10_d20_a_failing_server_is_left_for_the_next() {
 }
 
 #[test]
-fn d15_d20_a_late_refusal_leaves_the_query_under_way_alone() {
+fn d20_a_late_refusal_leaves_the_query_under_way_alone() {
     let mut world = World::two();
     let first = world.asked(V4);
     world.wait();
@@ -403,7 +403,7 @@ fn d15_d20_a_late_refusal_leaves_the_query_under_way_alone() {
 }
 
 #[test]
-fn d14_a_truncated_answer_leads_to_the_next_server_and_an_error_that_says_so() {
+fn d15_a_truncated_answer_leads_to_the_next_server_and_an_error_that_says_so() {
     let mut world = World::two();
     for kind in [V4, V6] {
         for _ in 0..2 {

@@ -90,7 +90,7 @@ fn a_host_that_no_packet_can_carry_is_refused() {
 }
 
 #[test]
-fn answers_of_every_shape() {
+fn d22_d24_answers_of_every_shape() {
     let nodata = |ttl| Verdict::NoData { ttl };
     let table = [
         ("one", vec![a(WWW, 60, 1)], answer(&[1], 60)),
@@ -201,7 +201,7 @@ fn d33_addresses_that_mean_nobody_or_everybody_are_dropped() {
 }
 
 #[test]
-fn d36_the_same_64_addresses_are_kept_whatever_their_order() {
+fn d36_s17_the_same_64_addresses_are_kept_whatever_their_order() {
     let records: Vec<Record> = (0..100).map(|last| a(WWW, 60, last)).collect();
     let turned: Vec<Record> = records.iter().rev().cloned().collect();
     let Verdict::Answer { addresses, .. } = verdict(&response(records)) else {
@@ -239,7 +239,7 @@ fn d21_d22_absence_is_kept_as_long_as_the_zone_says() {
 }
 
 #[test]
-fn d8_what_does_not_repeat_the_query_is_ignored() {
+fn d8_s1_what_does_not_repeat_the_query_is_ignored() {
     let good = response(vec![a(WWW, 60, 1)]);
     let change = |change: &dyn Fn(&mut Message)| {
         let mut message = good.clone();
@@ -323,7 +323,7 @@ fn d10_d18_d20_codes_send_to_the_next_server_or_to_plain_dns() {
 }
 
 #[test]
-fn d14_d19_a_cut_answer_is_never_an_answer() {
+fn d14_d19_s1_a_cut_answer_is_never_an_answer() {
     let mut message = response(vec![a(WWW, 60, 1)]);
     let whole = message.to_vec().unwrap();
     assert_eq!(
@@ -355,7 +355,7 @@ fn d9_d11_no_prefix_of_an_answer_is_an_answer() {
 }
 
 #[test]
-fn d12_a_pointer_bomb_is_ignored() {
+fn d12_s1_a_pointer_bomb_is_ignored() {
     let mut bomb = response(vec![]).to_vec().unwrap();
     let mut last = HEADER_LEN;
     for _ in 0..200u16 {

@@ -23,7 +23,7 @@ fn a_miss_resolves_takes_a_permit_dials_initialises_and_grants() {
 }
 
 #[test]
-fn a_cancelled_get_leaves_its_connect_to_the_pool() {
+fn k4_k5_a_cancelled_get_leaves_its_connect_to_the_pool() {
     let mut h = with(|_| {});
     let ep = h.endpoint("a:1");
     let waiter = h.wait(ep);
@@ -36,7 +36,7 @@ fn a_cancelled_get_leaves_its_connect_to_the_pool() {
 }
 
 #[test]
-fn demand_that_vanished_takes_the_permit_request_back() {
+fn k1_demand_that_vanished_takes_the_permit_request_back() {
     let mut h = with(|_| {});
     h.limit = 1;
     let (a, b) = (h.endpoint("a:1"), h.endpoint("b:1"));
@@ -57,7 +57,7 @@ fn demand_that_vanished_takes_the_permit_request_back() {
 }
 
 #[test]
-fn no_more_is_opened_than_waiters_need_and_settings_allow() {
+fn c5_c10_no_more_is_opened_than_waiters_need_and_settings_allow() {
     let mut h = with(|s| s.max_connecting = 2);
     let ep = h.endpoint("a:1");
     for _ in 0..5 {
@@ -74,7 +74,7 @@ fn no_more_is_opened_than_waiters_need_and_settings_allow() {
 }
 
 #[test]
-fn the_other_addresses_are_tried_at_once_with_the_same_permit() {
+fn c1_the_other_addresses_are_tried_at_once_with_the_same_permit() {
     let mut h = with(|_| {});
     h.addresses = 3;
     let ep = h.endpoint("a:1");
@@ -138,7 +138,7 @@ fn waiters_are_not_failed_while_a_connection_lives() {
 }
 
 #[test]
-fn a_pause_is_no_hot_loop() {
+fn c6_c10_a_pause_is_no_hot_loop() {
     let mut h = with(|_| {});
     let ep = h.endpoint("a:1");
     h.wait(ep);
@@ -171,7 +171,7 @@ fn a_failed_resolution_fails_the_waiters_unless_old_addresses_are_known() {
 }
 
 #[test]
-fn a_failed_init_closes_and_returns_the_permit_only_after_closed() {
+fn c6_a_failed_init_closes_and_returns_the_permit_only_after_closed() {
     let mut h = with(|s| s.connect_retry_count = 0);
     let ep = h.endpoint("a:1");
     let waiter = h.wait(ep);
@@ -187,7 +187,7 @@ fn a_failed_init_closes_and_returns_the_permit_only_after_closed() {
 }
 
 #[test]
-fn a_full_table_evicts_the_longest_idle_connection_of_another_endpoint() {
+fn r1_r13_a_full_table_evicts_the_longest_idle_connection_of_another_endpoint() {
     let mut h = with(|s| s.max_connections = 2);
     let (a, b) = (h.endpoint("a:1"), h.endpoint("b:1"));
     let (old, new) = (h.open(a), h.open(a));
@@ -206,7 +206,7 @@ fn a_full_table_evicts_the_longest_idle_connection_of_another_endpoint() {
 }
 
 #[test]
-fn a_full_table_in_use_makes_the_opening_wait_for_any_return() {
+fn r1_r13_a_full_table_in_use_makes_the_opening_wait_for_any_return() {
     let mut h = with(|s| s.max_connections = 1);
     let (a, b) = (h.endpoint("a:1"), h.endpoint("b:1"));
     let conn = h.open(a);

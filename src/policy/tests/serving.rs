@@ -58,7 +58,7 @@ fn waiters_are_served_in_the_order_of_arrival_and_each_ends_once() {
 }
 
 #[test]
-fn too_many_waiters_are_refused_with_figures() {
+fn r16_too_many_waiters_are_refused_with_figures() {
     let mut h = with(|s| s.max_waiters = 1);
     let ep = h.endpoint("a:1");
     h.wait(ep);
@@ -153,7 +153,7 @@ fn a_local_waiter_about_as_old_goes_before_foreign_demand() {
 }
 
 #[test]
-fn connections_end_by_idle_time_lifetime_and_uses() {
+fn e12_connections_end_by_idle_time_lifetime_and_uses() {
     let mut h = with(|s| {
         s.max_connection_lifetime = Duration::from_secs(100);
         s.max_connection_uses = 3;
@@ -181,7 +181,7 @@ fn connections_end_by_idle_time_lifetime_and_uses() {
 }
 
 #[test]
-fn what_idled_long_is_asked_for_its_health_before_it_is_handed_out() {
+fn e12_what_idled_long_is_asked_for_its_health_before_it_is_handed_out() {
     let mut h = with(|s| s.health_check = true);
     let ep = h.endpoint("a:1");
     let (a, b) = (h.open(ep), h.open(ep));
@@ -199,7 +199,7 @@ fn what_idled_long_is_asked_for_its_health_before_it_is_handed_out() {
 }
 
 #[test]
-fn a_broken_connection_is_closed_at_once_only_when_nobody_holds_it() {
+fn e1_e3_a_broken_connection_is_closed_at_once_only_when_nobody_holds_it() {
     let mut h = with(|_| {});
     let ep = h.endpoint("a:1");
     let (a, b) = (h.open(ep), h.open(ep));
@@ -228,7 +228,7 @@ fn clearing_closes_idle_now_and_busy_at_return() {
 }
 
 #[test]
-fn draining_fails_waiters_closes_all_and_returns_every_permit() {
+fn p1_draining_fails_waiters_closes_all_and_returns_every_permit() {
     let mut h = with(|_| {});
     h.limit = 3;
     let ep = h.endpoint("a:1");
@@ -325,7 +325,7 @@ fn a_full_table_of_endpoints_lets_go_of_the_least_lately_used_one_that_is_unused
 }
 
 #[test]
-fn one_call_handles_a_bounded_batch_of_deadlines() {
+fn r19_one_call_handles_a_bounded_batch_of_deadlines() {
     let mut h = with(|_| {});
     let ep = h.endpoint("a:1");
     for _ in 0..100 {

@@ -72,7 +72,7 @@ impl World {
 }
 
 #[test]
-fn two_thousand_random_ends_leave_nothing() {
+fn k4_k14_two_thousand_random_ends_leave_nothing() {
     for (seed, plain_sockets) in [(1, false), (2, false), (3, true)] {
         let tweaks = Tweaks {
             plain_sockets,

@@ -58,7 +58,7 @@ fn sixty_four_connects_cost_few_enters() {
 }
 
 #[test]
-fn refused() {
+fn c1_a_refused_connect_is_an_error_with_its_number() {
     for mut ring in [ring(config()), plain()] {
         let (_deaf, address) = deaf();
         ring.connect(key(0), address, &options(), CONNECT);
@@ -70,7 +70,7 @@ fn refused() {
 }
 
 #[test]
-fn a_full_backlog_times_out() {
+fn c5_a_full_backlog_times_out() {
     for mut ring in [ring(config()), plain()] {
         let (_full, address) = full_listener();
         ring.connect(key(1), address, &options(), Duration::from_millis(50));
@@ -100,7 +100,7 @@ fn a_failing_option_fails_the_connect_and_frees_the_slot() {
 }
 
 #[test]
-fn plain_sockets_get_their_options_and_work() {
+fn r15_plain_sockets_get_their_options_and_work() {
     let mut ring = plain();
     let mut peer = ring.pair(key(5));
     ring.write(key(5), b"ping").unwrap();
@@ -125,7 +125,7 @@ fn version_six() {
 }
 
 #[test]
-fn an_occupied_slot_refuses_and_keeps_its_tenant() {
+fn r13_an_occupied_slot_refuses_and_keeps_its_tenant() {
     let mut ring = ring(config());
     let _peer = ring.pair(key(0));
     let (_listener, address) = listener();
@@ -135,7 +135,7 @@ fn an_occupied_slot_refuses_and_keeps_its_tenant() {
 }
 
 #[test]
-fn closing_while_connecting_ends_in_closed_only() {
+fn k4_closing_while_connecting_ends_in_closed_only() {
     for submit_first in [false, true] {
         for mut ring in [ring(config()), plain()] {
             let (_listener, address) = listener();
@@ -154,7 +154,7 @@ fn closing_while_connecting_ends_in_closed_only() {
 }
 
 #[test]
-fn closing_after_an_unseen_failure_ends_in_closed_only() {
+fn k5_closing_after_an_unseen_failure_ends_in_closed_only() {
     let mut ring = ring(config());
     let (_deaf, address) = deaf();
     ring.connect(key(0), address, &options(), CONNECT);
@@ -167,7 +167,7 @@ fn closing_after_an_unseen_failure_ends_in_closed_only() {
 }
 
 #[test]
-fn a_slot_that_the_kernel_does_not_have_fails_the_connect() {
+fn r13_a_slot_that_the_kernel_does_not_have_fails_the_connect() {
     let tweaks = Tweaks {
         table: Some(2),
         ..Tweaks::default()

@@ -239,7 +239,7 @@ fn writes_of_many_tasks_are_one_submission() {
 }
 
 #[test]
-fn the_end_of_the_runtime_drains_the_ring() {
+fn p8_the_end_of_the_runtime_drains_the_ring() {
     let address = echo_server();
     let kept = run(move || async move {
         let shard = Shard::start(config());
@@ -287,7 +287,7 @@ fn a_deadline_runs_a_turn_and_idleness_runs_none() {
 }
 
 #[test]
-fn a_buffer_that_comes_back_wakes_starved_receives() {
+fn r11_a_buffer_that_comes_back_wakes_starved_receives() {
     let (listener, address) = listener();
     run(move || async move {
         let shard = Shard::start(RingConfig {
@@ -318,7 +318,7 @@ fn a_buffer_that_comes_back_wakes_starved_receives() {
 }
 
 #[test]
-fn starved_receives_that_outnumber_the_buffers_are_all_armed_again() {
+fn r11_starved_receives_that_outnumber_the_buffers_are_all_armed_again() {
     run(|| async {
         let shard = Shard::start(RingConfig {
             max_connections: 40,
@@ -368,7 +368,7 @@ fn what_happens_while_submitting_is_told_too() {
 }
 
 #[test]
-fn a_child_that_drops_the_driver_does_not_silence_the_parent() {
+fn p3_a_child_that_drops_the_driver_does_not_silence_the_parent() {
     let (listener, address) = listener();
     run(move || async move {
         let (shard, driver) = Shard::with_driver(config());

@@ -10,7 +10,7 @@ use crate::ring::OwnedBuf;
 use crate::ring::memory::guard_freed_memory;
 
 #[test]
-fn a_drain_ends_fifty_receives_and_sends() {
+fn p2_p15_a_drain_ends_fifty_receives_and_sends() {
     let mut ring = ring(RingConfig {
         max_connections: 50,
         ..config()
@@ -44,7 +44,7 @@ fn a_drain_ends_fifty_receives_and_sends() {
 }
 
 #[test]
-fn dropping_a_busy_ring_is_safe_and_its_peers_see_the_end() {
+fn p8_dropping_a_busy_ring_is_safe_and_its_peers_see_the_end() {
     guard_freed_memory(true);
     let mut ring = ring(config());
     let mut peers: Vec<_> = (0..16).map(|index| ring.pair(key(index))).collect();
@@ -62,7 +62,7 @@ fn dropping_a_busy_ring_is_safe_and_its_peers_see_the_end() {
 }
 
 #[test]
-fn a_ring_that_cannot_enter_is_reported_and_leaks() {
+fn r7_a_ring_that_cannot_enter_is_reported_and_leaks() {
     let mut ring = ring(config());
     let mut peer = ring.pair(key(0));
     ring.set_fault(Some(Box::new(|| Some(libc::EBADR))));
@@ -88,7 +88,7 @@ fn a_ring_that_cannot_enter_is_reported_and_leaks() {
 }
 
 #[test]
-fn a_drain_out_of_time_leaks_and_says_so() {
+fn p2_a_drain_out_of_time_leaks_and_says_so() {
     let mut ring = ring(config());
     let _peer = ring.pair(key(0));
     let drained = ring.drain(std::time::Duration::ZERO);
@@ -96,7 +96,7 @@ fn a_drain_out_of_time_leaks_and_says_so() {
 }
 
 #[test]
-fn a_child_of_a_fork_leaves_the_ring_alone() {
+fn p3_s15_a_child_of_a_fork_leaves_the_ring_alone() {
     let mut ring = ring(config());
     let mut peer = ring.pair(key(0));
     // SAFETY: the child calls only the ring's refusals, which touch no lock, and `_exit`.
@@ -124,7 +124,7 @@ fn a_child_of_a_fork_leaves_the_ring_alone() {
 }
 
 #[test]
-fn a_drain_that_leaks_gives_back_what_the_kernel_never_had() {
+fn r7_a_drain_that_leaks_gives_back_what_the_kernel_never_had() {
     for dead in [true, false] {
         let mut ring = ring(config());
         let _peers = [ring.pair(key(0)), ring.pair(key(1))];

@@ -70,7 +70,7 @@ fn an_address_freed_too_early_is_noticed() {
 }
 
 #[test]
-fn the_ring_lives_through_passing_refusals() {
+fn r8_r9_the_ring_lives_through_passing_refusals() {
     for errno in [libc::EAGAIN, libc::EBUSY, libc::EINTR, libc::ETIME] {
         let mut ring = ring(RingConfig {
             entries: 8,
@@ -98,7 +98,7 @@ fn the_ring_lives_through_passing_refusals() {
 }
 
 #[test]
-fn a_tiny_ring_serves_many_connections() {
+fn r5_r6_a_tiny_ring_serves_many_connections() {
     let config = RingConfig {
         entries: 8,
         max_connections: 100,
@@ -138,7 +138,7 @@ fn a_tiny_ring_serves_many_connections() {
 }
 
 #[test]
-fn a_connect_that_was_not_pushed_yet_is_taken_back() {
+fn k4_a_connect_that_was_not_pushed_yet_is_taken_back() {
     let mut ring = ring(RingConfig {
         entries: 8,
         ..config()
@@ -160,7 +160,7 @@ fn a_connect_that_was_not_pushed_yet_is_taken_back() {
 }
 
 #[test]
-fn a_hundred_limits_at_once_all_end() {
+fn c5_a_hundred_limits_at_once_all_end() {
     let mut ring = ring(RingConfig {
         entries: 8,
         max_connections: 100,
@@ -184,7 +184,7 @@ fn a_hundred_limits_at_once_all_end() {
 }
 
 #[test]
-fn a_hundred_closes_of_unfinished_connects_all_end() {
+fn k4_a_hundred_closes_of_unfinished_connects_all_end() {
     let mut ring = ring(RingConfig {
         entries: 8,
         max_connections: 100,

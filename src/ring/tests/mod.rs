@@ -6,6 +6,7 @@ mod driver;
 mod end;
 mod faults;
 mod op;
+mod orders;
 mod peer;
 mod queue;
 mod recv;

@@ -42,7 +42,7 @@ fn only_a_completion_without_more_ends_an_operation() {
 }
 
 #[test]
-fn a_late_completion_does_not_reach_the_next_tenant() {
+fn r17_a_late_completion_does_not_reach_the_next_tenant() {
     let mut ops = OpTable::new(4);
     let (old, new) = (Key::new(2, 7), Key::new(2, 8));
     assert!(ops.open(old));
@@ -72,7 +72,7 @@ fn unknown_and_foreign_numbers_change_nothing() {
 }
 
 #[test]
-fn cancel_and_target_may_complete_in_either_order() {
+fn k14_cancel_and_target_may_complete_in_either_order() {
     for cancel_first in [true, false] {
         let mut ops = OpTable::new(1);
         assert!(ops.open(key(0)));

@@ -37,7 +37,7 @@ fn a_close_under_a_flood_ends_it() {
 }
 
 #[test]
-fn a_close_with_a_send_stuck_ends_it() {
+fn p2_a_close_with_a_send_stuck_ends_it() {
     let mut ring = ring(config());
     let mut peer = ring.pair(key(0));
     loop {
@@ -74,7 +74,7 @@ fn closing_again_or_with_an_old_key_is_nothing() {
 }
 
 #[test]
-fn after_a_close_nothing_earlier_is_told() {
+fn k5_after_a_close_nothing_earlier_is_told() {
     let mut ring = ring(config());
     let mut peer = ring.pair(key(0));
     peer.write_all(b"bytes").unwrap();
@@ -106,7 +106,7 @@ fn after_a_close_nothing_earlier_is_told() {
 }
 
 #[test]
-fn a_close_whose_cancel_finds_nothing_still_closes() {
+fn k14_a_close_whose_cancel_finds_nothing_still_closes() {
     let mut ring = ring(config());
     for generation in 0..20 {
         let at = Key::new(0, generation);
@@ -124,7 +124,7 @@ fn a_close_whose_cancel_finds_nothing_still_closes() {
 }
 
 #[test]
-fn a_connect_missed_by_the_cancel_is_cancelled_again() {
+fn k4_k14_a_connect_missed_by_the_cancel_is_cancelled_again() {
     let (_full, address) = full_listener();
     let mut ring = ring(config());
     for (generation, options) in (0..).zip([SocketOptions::default(), options()]) {

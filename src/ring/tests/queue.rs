@@ -42,7 +42,7 @@ fn collect(queue: &mut Queue, count: usize) -> Vec<u64> {
 }
 
 #[test]
-fn a_queue_of_two_loses_nothing_and_keeps_the_order() {
+fn r5_a_queue_of_two_loses_nothing_and_keeps_the_order() {
     let mut queue = queue(2, 4096);
     push(&mut queue, [1], Class::Work);
     for number in 2..=1000 {
@@ -55,7 +55,7 @@ fn a_queue_of_two_loses_nothing_and_keeps_the_order() {
 }
 
 #[test]
-fn completions_that_overflow_arrive() {
+fn r6_completions_that_overflow_arrive() {
     let mut queue = queue(4, 4);
     for number in 1..=100 {
         push(&mut queue, [number], Class::Work);
@@ -67,7 +67,7 @@ fn completions_that_overflow_arrive() {
 }
 
 #[test]
-fn a_chain_is_pushed_whole_although_one_entry_is_free() {
+fn r5_a_chain_is_pushed_whole_although_one_entry_is_free() {
     let mut queue = queue(4, 64);
     push(&mut queue, [1, 2, 3], Class::Work);
     push(&mut queue, [4, 5], Class::Work);
@@ -78,7 +78,7 @@ fn a_chain_is_pushed_whole_although_one_entry_is_free() {
 }
 
 #[test]
-fn control_goes_ahead_of_work_when_the_kernel_takes_nothing() {
+fn r5_r8_control_goes_ahead_of_work_when_the_kernel_takes_nothing() {
     let mut queue = queue(2, 64);
     let mut refuse = 1;
     queue.set_fault(Some(Box::new(move || {
@@ -94,7 +94,7 @@ fn control_goes_ahead_of_work_when_the_kernel_takes_nothing() {
 }
 
 #[test]
-fn a_push_asks_once_while_the_kernel_takes_nothing() {
+fn r2_r8_r9_a_push_asks_once_while_the_kernel_takes_nothing() {
     for errno in [libc::EAGAIN, libc::ENOMEM, libc::EINTR] {
         let mut queue = queue(2, 4096);
         queue.set_fault(Some(Box::new(move || Some(errno))));
@@ -117,7 +117,7 @@ fn a_push_asks_once_while_the_kernel_takes_nothing() {
 }
 
 #[test]
-fn what_was_not_pushed_can_be_taken_back() {
+fn r8_what_was_not_pushed_can_be_taken_back() {
     let mut queue = queue(2, 64);
     queue.set_fault(Some(Box::new(|| Some(libc::EBUSY))));
     push(&mut queue, [1, 2], Class::Work);
@@ -136,7 +136,7 @@ fn what_was_not_pushed_can_be_taken_back() {
 }
 
 #[test]
-fn passing_refusals_are_retried_and_lose_nothing() {
+fn r8_r9_passing_refusals_are_retried_and_lose_nothing() {
     for errno in [
         libc::EAGAIN,
         libc::EBUSY,
@@ -163,7 +163,7 @@ fn passing_refusals_are_retried_and_lose_nothing() {
 }
 
 #[test]
-fn other_refusals_end_the_ring() {
+fn r7_other_refusals_end_the_ring() {
     for errno in [
         libc::EBADR,
         libc::EBADFD,
@@ -183,7 +183,7 @@ fn other_refusals_end_the_ring() {
 }
 
 #[test]
-fn an_enter_that_never_succeeds_does_not_spin() {
+fn r9_an_enter_that_never_succeeds_does_not_spin() {
     let mut queue = queue(2, 64);
     queue.set_fault(Some(Box::new(|| Some(libc::EINTR))));
     push(&mut queue, [1], Class::Work);

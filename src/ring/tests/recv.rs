@@ -36,7 +36,7 @@ fn bytes_then_the_end() {
 }
 
 #[test]
-fn a_reset_is_told_apart_from_an_end() {
+fn e2_a_reset_is_told_apart_from_an_end() {
     let mut ring = ring(config());
     let peer = ring.pair(key(0));
     // Closing with bytes unread resets.
@@ -51,7 +51,7 @@ fn a_reset_is_told_apart_from_an_end() {
 }
 
 #[test]
-fn a_chunk_outlives_connection_and_ring() {
+fn p9_a_chunk_outlives_connection_and_ring() {
     let mut ring = ring(config());
     let mut peer = ring.pair(key(0));
     peer.write_all(b"kept").unwrap();
@@ -102,7 +102,7 @@ fn a_bounded_connection_is_paused_and_resumes() {
 }
 
 #[test]
-fn one_buffer_serves_and_receives_are_not_armed_in_vain() {
+fn r11_one_buffer_serves_and_receives_are_not_armed_in_vain() {
     let mut ring = ring(RingConfig {
         recv_buffers: 1,
         ..config()
@@ -136,7 +136,7 @@ fn one_buffer_serves_and_receives_are_not_armed_in_vain() {
 }
 
 #[test]
-fn a_busy_starved_receive_is_not_passed_over_for_ever() {
+fn r11_a_busy_starved_receive_is_not_passed_over_for_ever() {
     let mut ring = ring(RingConfig {
         recv_buffers: 1,
         ..config()
@@ -157,7 +157,7 @@ fn a_busy_starved_receive_is_not_passed_over_for_ever() {
 }
 
 #[test]
-fn a_flooding_peer_does_not_deafen_a_hundred_quiet_ones() {
+fn r11_a_flooding_peer_does_not_deafen_a_hundred_quiet_ones() {
     let mut ring = ring(RingConfig {
         max_connections: 101,
         ..config()
@@ -251,7 +251,7 @@ fn datagrams_go_and_come() {
 }
 
 #[test]
-fn a_datagram_nobody_takes_fails_and_slots_are_bounded() {
+fn k3_a_datagram_nobody_takes_fails_and_slots_are_bounded() {
     let mut ring = ring(config());
     let server = std::net::UdpSocket::bind("127.0.0.9:0").unwrap();
     let address = server.local_addr().unwrap();
@@ -278,7 +278,7 @@ fn a_datagram_nobody_takes_fails_and_slots_are_bounded() {
 }
 
 #[test]
-fn slots_are_reused_at_once_without_old_bytes() {
+fn s9_slots_are_reused_at_once_without_old_bytes() {
     let mut ring = ring(config());
     let mut held = None;
     for generation in 0..200u32 {
@@ -327,4 +327,36 @@ fn the_bound_holds_although_buffers_are_left() {
     let rest = ring.unread(key(0)) + 100;
     assert_eq!(ring.read_bytes(key(0), rest)[rest - 100..], [5; 100]);
     assert!(ring.is_watching(key(0)));
+}
+
+#[test]
+fn r6_r12_a_receive_that_ends_without_an_error_is_armed_again() {
+    let config = RingConfig {
+        entries: 8,
+        max_connections: 1,
+        recv_buffers: 256,
+        recv_limit: 64 * 1024,
+        ..config()
+    };
+    let tweaks = Tweaks {
+        completions: Some(16),
+        ..Tweaks::default()
+    };
+    let mut ring = Ring::with(config, &tweaks).unwrap();
+    let mut peer = ring.pair(key(0));
+    let before = ring.stats().sqes;
+    for byte in 0..200 {
+        // Each byte is a completion, and nobody takes them: the queue fills up, and then the
+        // kernel ends the receive.
+        peer.write_all(&[byte]).unwrap();
+    }
+    let bytes = ring.read_bytes(key(0), 200);
+    assert!(bytes.into_iter().eq(0..200));
+    ring.until(|ring, _| ring.is_watching(key(0)));
+    assert!(ring.stats().sqes > before, "it was never ended");
+    assert_eq!(ring.stats().enobufs, 0);
+    peer.write_all(b"still heard").unwrap();
+    assert_eq!(ring.read_bytes(key(0), 11), b"still heard");
+    ring.close_wait(key(0));
+    ring.assert_clean();
 }

@@ -61,7 +61,7 @@ mod by_hand {
     }
 
     #[test]
-    fn x11_a_withdrawn_grant_goes_on_to_the_next() {
+    fn x11_k1_a_withdrawn_grant_goes_on_to_the_next() {
         let permits = full(1);
         permits.acquire(shard(1), at(1));
         permits.acquire(shard(2), at(2));
@@ -214,7 +214,7 @@ mod model {
     }
 
     #[test]
-    fn a_release_against_a_withdrawal_loses_no_permit() {
+    fn x11_k1_a_release_against_a_withdrawal_loses_no_permit() {
         loom::model(|| {
             let permits = Arc::new(Permits::new(1));
             permits.acquire(shard(0), Tick::ZERO);

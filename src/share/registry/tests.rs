@@ -71,7 +71,7 @@ mod by_hand {
     }
 
     #[test]
-    fn x5_what_a_shard_held_goes_to_those_who_wait_when_it_leaves() {
+    fn p7_x5_what_a_shard_held_goes_to_those_who_wait_when_it_leaves() {
         let registry = registry(3, 8, 1);
         let (dying, heir) = (registry.join().unwrap(), registry.join().unwrap());
         let shared = registry.shared(&"a:80").unwrap();
@@ -129,7 +129,7 @@ mod model {
     use super::*;
 
     #[test]
-    fn a_queued_shard_is_woken_by_the_release_that_grants_it() {
+    fn x10_a_queued_shard_is_woken_by_the_release_that_grants_it() {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
         model.check(|| {

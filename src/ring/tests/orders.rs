@@ -1,0 +1,208 @@
+//! Completions that a kernel gives once a year, fed by hand while the real one gets nothing: every
+//! error number, and every order in which a connect and its time limit can end.
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::ring::End;
+use crate::ring::kernel::Cqe;
+use crate::ring::token::{Kind, Token};
+
+/// A ring that submits nothing, so that its completions are the test's to give.
+struct ByHand(Ring);
+
+impl ByHand {
+    fn new() -> Self {
+        let mut ring = ring(config());
+        ring.set_fault(Some(Box::new(|| Some(libc::EAGAIN))));
+        Self(ring)
+    }
+
+    /// Begins to connect; the steps before the connect itself have gone well.
+    fn connecting(at: Key) -> Self {
+        let mut hand = Self::new();
+        let ring = &mut hand.0;
+        ring.connect(at, ([127, 0, 0, 1], 1).into(), &options(), CONNECT);
+        for kind in Kind::ALL {
+            let last = matches!(kind, Kind::Connect | Kind::ConnectTimeout);
+            if !last && hand.0.ops.has(kind, at) {
+                hand.complete(kind, at, 0);
+            }
+        }
+        hand
+    }
+
+    fn complete(&mut self, kind: Kind, key: Key, res: i32) {
+        let user_data = Token::new(kind, key).encode();
+        self.0.handle(Cqe {
+            user_data,
+            res,
+            flags: 0,
+        });
+    }
+
+    /// Whatever is in flight on the slot ends, as a cancel ends it; a close succeeds.
+    fn end_all(&mut self, key: Key) {
+        while let Some(kind) = Kind::ALL
+            .into_iter()
+            .find(|kind| self.0.ops.has(*kind, key))
+        {
+            let res = match kind {
+                Kind::Close => 0,
+                Kind::Cancel => -libc::ENOENT,
+                _ => -libc::ECANCELED,
+            };
+            self.complete(kind, key, res);
+        }
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.0.poll_event()).collect()
+    }
+}
+
+impl Drop for ByHand {
+    /// The kernel never had the entries: nothing may be waited for.
+    fn drop(&mut self) {
+        self.0.set_fault(Some(Box::new(|| Some(libc::EBADR))));
+    }
+}
+
+#[test]
+fn c3_c14_r2_a_connect_may_end_with_any_number() {
+    for errno in 1..=133 {
+        let at = key(1);
+        let mut hand = ByHand::connecting(at);
+        hand.complete(Kind::Connect, at, -errno);
+        hand.complete(Kind::ConnectTimeout, at, -libc::ECANCELED);
+        assert!(hand.events().is_empty(), "not before the slot is clean");
+        hand.end_all(at);
+        match &hand.events()[..] {
+            [Event::ConnectFailed { key, error }] => {
+                assert_eq!((*key, error.kind()), (at, ErrorKind::Connect));
+                assert_eq!(error.raw_os_error(), Some(errno));
+            }
+            other => panic!("{errno}: {other:?}"),
+        }
+        hand.0.assert_clean();
+    }
+}
+
+#[test]
+fn r2_a_step_before_the_connect_may_end_with_any_number() {
+    for errno in [libc::ENOBUFS, libc::ENOMEM, libc::ENFILE, libc::EMFILE] {
+        let at = key(1);
+        let mut hand = ByHand::new();
+        let address = ([127, 0, 0, 1], 1).into();
+        hand.0.connect(at, address, &options(), CONNECT);
+        hand.complete(Kind::Socket, at, -errno);
+        hand.end_all(at);
+        match &hand.events()[..] {
+            [Event::ConnectFailed { error, .. }] => {
+                assert_eq!(error.raw_os_error(), Some(errno));
+            }
+            other => panic!("{errno}: {other:?}"),
+        }
+        hand.0.assert_clean();
+    }
+}
+
+#[test]
+fn c11_a_connect_and_its_limit_have_one_outcome_in_every_order() {
+    let (cancelled, late) = (-libc::ECANCELED, -libc::ETIME);
+    // What the connect says, what its limit says, whether it is connected.
+    let table = [
+        (0, cancelled, true),
+        (0, late, true),
+        (0, -libc::ENOENT, true),
+        (0, -libc::EALREADY, true),
+        (cancelled, late, false),
+        (-libc::EINTR, late, false),
+        (-libc::EALREADY, late, false),
+        (-libc::ECONNREFUSED, late, false),
+        (-libc::ECONNREFUSED, cancelled, false),
+    ];
+    for (connect, limit, connected) in table {
+        for limit_first in [false, true] {
+            let at = key(1);
+            let mut hand = ByHand::connecting(at);
+            let mut ends = [(Kind::Connect, connect), (Kind::ConnectTimeout, limit)];
+            if limit_first {
+                ends.reverse();
+            }
+            for (kind, res) in ends {
+                hand.complete(kind, at, res);
+            }
+            if connected {
+                let events = hand.events();
+                assert!(matches!(events[..], [Event::Connected { key }] if key == at));
+                assert!(hand.0.is_watching(at));
+                hand.0.close(at);
+                hand.end_all(at);
+                assert!(matches!(hand.events()[..], [Event::Closed { .. }]));
+            } else {
+                hand.end_all(at);
+                let expected = match connect == -libc::ECONNREFUSED {
+                    true => ErrorKind::Connect,
+                    false => ErrorKind::ConnectTimeout,
+                };
+                match &hand.events()[..] {
+                    [Event::ConnectFailed { error, .. }] => assert_eq!(error.kind(), expected),
+                    other => panic!("{connect} {limit} {limit_first}: {other:?}"),
+                }
+            }
+            hand.0.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn c11_k4_a_close_meets_the_connect_and_its_limit_in_every_order() {
+    let cancelled = -libc::ECANCELED;
+    for (connect, limit) in [
+        (0, cancelled),
+        (cancelled, -libc::ETIME),
+        (cancelled, cancelled),
+    ] {
+        for close_at in 0..3 {
+            let at = key(1);
+            let mut hand = ByHand::connecting(at);
+            let ends = [(Kind::Connect, connect), (Kind::ConnectTimeout, limit)];
+            for (step, (kind, res)) in ends.into_iter().enumerate() {
+                if step == close_at {
+                    hand.0.close(at);
+                }
+                hand.complete(kind, at, res);
+            }
+            hand.0.close(at);
+            hand.end_all(at);
+            let ends = hand.events().into_iter();
+            let ends = ends.filter(|event| matches!(event, Event::Closed { .. }));
+            assert_eq!(ends.count(), 1, "{connect} {limit} {close_at}");
+            hand.0.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn e13_e14_a_receive_may_end_with_any_number() {
+    for errno in 1..=133 {
+        let at = key(1);
+        let mut hand = ByHand::connecting(at);
+        hand.complete(Kind::Connect, at, 0);
+        hand.complete(Kind::ConnectTimeout, at, -libc::ECANCELED);
+        assert_eq!(hand.events().len(), 1);
+        hand.complete(Kind::Recv, at, -errno);
+        let again = [libc::EINTR, libc::EAGAIN, libc::ENOBUFS];
+        match &hand.events()[..] {
+            [] => assert!(
+                again.contains(&errno) || errno == libc::ECANCELED,
+                "{errno}"
+            ),
+            [Event::Ended { how, .. }] => assert_eq!(*how, End::Reset(errno)),
+            other => panic!("{errno}: {other:?}"),
+        }
+        hand.0.close(at);
+        hand.end_all(at);
+        assert!(matches!(hand.events()[..], [Event::Closed { .. }]));
+    }
+}
