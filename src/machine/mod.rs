@@ -67,6 +67,8 @@ pub(crate) struct State {
     pub(crate) trace: Trace,
     events: Schedule,
     rings: BTreeMap<usize, RingState>,
+    /// Rings made so far: the number of the next one.
+    rings_made: usize,
     net: Net,
     /// Numbers for sockets, operations and connections; never used twice.
     next_id: u64,
@@ -112,6 +114,7 @@ impl Machine {
             trace: Trace::default(),
             events: Schedule::default(),
             rings: BTreeMap::new(),
+            rings_made: 0,
             net: Net::default(),
             next_id: 0,
             frozen: BTreeMap::new(),

@@ -26,6 +26,8 @@ pub(crate) struct Address {
     pub(crate) held: u32,
     dialing: u32,
     failures: u32,
+    /// When it failed last.
+    failed_at: Tick,
     suspect_until: Tick,
 }
 
@@ -36,12 +38,19 @@ impl Address {
             held: 0,
             dialing: 0,
             failures: 0,
+            failed_at: Tick::ZERO,
             suspect_until: Tick::ZERO,
         }
     }
 
     fn is_suspect(&self, now: Tick) -> bool {
         self.failures > 0 && (now < self.suspect_until || self.dialing > 0)
+    }
+
+    /// Whether an opening that began at `since` has no use for it: it was tried in vain, by this
+    /// opening or by another one meanwhile.
+    fn is_spent(&self, tried: &[SocketAddr], since: Tick) -> bool {
+        tried.contains(&self.address) || (self.failures > 0 && self.failed_at >= since)
     }
 }
 
@@ -73,18 +82,21 @@ impl Addresses {
         }
     }
 
-    /// The best address that is not among `tried`.
+    /// The best address for an opening that began at `since` and has tried `tried`. What fails for
+    /// one opening is not tried by the others beside it: a name with many closed ports would have
+    /// each of them dialed by each (S17).
     pub(crate) fn pick(
         &self,
         now: Tick,
         tried: &[SocketAddr],
+        since: Tick,
         rng: &mut Rng,
     ) -> Option<SocketAddr> {
         let mut best: Option<(bool, u32)> = None;
         let mut chosen = None;
         let mut ties = 0;
         for entry in &self.list {
-            if tried.contains(&entry.address) {
+            if entry.is_spent(tried, since) {
                 continue;
             }
             let rank = (entry.is_suspect(now), entry.held);
@@ -103,9 +115,9 @@ impl Addresses {
         chosen
     }
 
-    /// Whether every address is among `tried`.
-    pub(crate) fn all_in(&self, tried: &[SocketAddr]) -> bool {
-        self.list.iter().all(|entry| tried.contains(&entry.address))
+    /// Whether [`pick`](Self::pick) would find none.
+    pub(crate) fn are_spent(&self, tried: &[SocketAddr], since: Tick) -> bool {
+        self.list.iter().all(|entry| entry.is_spent(tried, since))
     }
 
     fn find(&mut self, address: SocketAddr) -> Option<&mut Address> {
@@ -134,6 +146,7 @@ impl Addresses {
             entry.dialing = entry.dialing.saturating_sub(1);
             entry.held = entry.held.saturating_sub(1);
             entry.failures = entry.failures.saturating_add(1);
+            entry.failed_at = now;
             let pause = backoff::delay(entry.failures, SUSPECT_FIRST, SUSPECT_CAP, rng);
             entry.suspect_until = now.plus(pause);
         }
@@ -167,13 +180,16 @@ mod tests {
         let mut list = addresses(3);
         let mut rng = Rng::new(1);
         list.note_held(&[3, 1, 2]);
-        assert_eq!(list.pick(Tick::ZERO, &[], &mut rng), Some(address(2)));
         assert_eq!(
-            list.pick(Tick::ZERO, &[address(2)], &mut rng),
+            list.pick(Tick::ZERO, &[], Tick::NEVER, &mut rng),
+            Some(address(2))
+        );
+        assert_eq!(
+            list.pick(Tick::ZERO, &[address(2)], Tick::NEVER, &mut rng),
             Some(address(3))
         );
         let all = [address(1), address(2), address(3)];
-        assert_eq!(list.pick(Tick::ZERO, &all, &mut rng), None);
+        assert_eq!(list.pick(Tick::ZERO, &all, Tick::NEVER, &mut rng), None);
     }
 
     #[test]
@@ -182,7 +198,7 @@ mod tests {
         let mut rng = Rng::new(1);
         let mut seen = [0; 5];
         for _ in 0..400 {
-            if let Some(SocketAddr::V4(v4)) = list.pick(Tick::ZERO, &[], &mut rng) {
+            if let Some(SocketAddr::V4(v4)) = list.pick(Tick::ZERO, &[], Tick::NEVER, &mut rng) {
                 seen[v4.ip().octets()[3] as usize] += 1;
             }
         }
@@ -196,13 +212,40 @@ mod tests {
         list.note_held(&[0, 9]);
         list.dialing(address(1));
         list.failed(Tick::ZERO, address(1), &mut rng);
-        assert_eq!(list.pick(Tick::ZERO, &[], &mut rng), Some(address(2)));
+        assert_eq!(
+            list.pick(Tick::ZERO, &[], Tick::NEVER, &mut rng),
+            Some(address(2))
+        );
         let later = Tick::ZERO.plus(SUSPECT_CAP * 2);
-        assert_eq!(list.pick(later, &[], &mut rng), Some(address(1)));
+        assert_eq!(
+            list.pick(later, &[], Tick::NEVER, &mut rng),
+            Some(address(1))
+        );
         list.dialing(address(1));
-        assert_eq!(list.pick(later, &[], &mut rng), Some(address(2)));
+        assert_eq!(
+            list.pick(later, &[], Tick::NEVER, &mut rng),
+            Some(address(2))
+        );
         list.succeeded(address(1));
-        assert_eq!(list.pick(later, &[], &mut rng), Some(address(1)));
+        assert_eq!(
+            list.pick(later, &[], Tick::NEVER, &mut rng),
+            Some(address(1))
+        );
+    }
+
+    #[test]
+    fn what_failed_for_another_opening_meanwhile_is_not_tried_again_until_it_is_good() {
+        let mut list = addresses(2);
+        let mut rng = Rng::new(1);
+        let began = Tick::ZERO.plus(Duration::from_millis(5));
+        let before = Tick::ZERO.plus(Duration::from_millis(4));
+        list.failed(before, address(1), &mut rng);
+        list.failed(began, address(2), &mut rng);
+        assert_eq!(list.pick(began, &[], began, &mut rng), Some(address(1)));
+        assert!(list.are_spent(&[address(1)], began));
+        list.succeeded(address(2));
+        assert_eq!(list.pick(began, &[], began, &mut rng), Some(address(2)));
+        assert!(!list.are_spent(&[address(1)], began));
     }
 
     #[test]
@@ -212,6 +255,9 @@ mod tests {
         list.dialing(address(2));
         list.failed(Tick::ZERO, address(2), &mut rng);
         list.replace(&[address(2), address(7)]);
-        assert_eq!(list.pick(Tick::ZERO, &[], &mut rng), Some(address(7)));
+        assert_eq!(
+            list.pick(Tick::ZERO, &[], Tick::NEVER, &mut rng),
+            Some(address(7))
+        );
     }
 }

@@ -44,6 +44,8 @@ pub(crate) enum Place {
 pub(crate) struct Opening {
     /// Addresses that failed in this opening.
     pub(crate) tried: Vec<SocketAddr>,
+    /// When it began: what has failed for others since then is not tried either.
+    pub(crate) since: Tick,
     /// The endpoint's round in which it began.
     pub(crate) round: u64,
     /// Why the connection that is now Closing did not become ready.

@@ -182,6 +182,7 @@ impl PoolPolicy {
         bucket.openings += 1;
         let opening = Box::new(Opening {
             round: bucket.round,
+            since: now,
             ..Opening::default()
         });
         self.dial_next(now, endpoint, opening);
@@ -218,7 +219,11 @@ impl PoolPolicy {
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
-        let Some(address) = bucket.addresses.pick(now, &opening.tried, &mut self.rng) else {
+        let Some(address) =
+            bucket
+                .addresses
+                .pick(now, &opening.tried, opening.since, &mut self.rng)
+        else {
             self.round_failed(now, endpoint, &opening);
             return;
         };
@@ -324,7 +329,7 @@ impl PoolPolicy {
         bucket.addresses.failed(now, address, &mut self.rng);
         bucket.last_error = Some(error.context(format!("connecting to {}", bucket.label)));
         opening.tried.push(address);
-        let is_last = bucket.addresses.all_in(&opening.tried);
+        let is_last = bucket.addresses.are_spent(&opening.tried, opening.since);
         let openings = bucket.openings;
         let bucket = self.endpoints.get(endpoint.0);
         let is_wanted = bucket.is_some_and(|bucket| self.needed(now, bucket) >= openings);
@@ -336,7 +341,7 @@ impl PoolPolicy {
         }
     }
 
-    /// The opening has tried every address: it ends, and with it the endpoint's round.
+    /// The opening has no address left to try: it ends, and with it the endpoint's round.
     fn round_failed(&mut self, now: Tick, endpoint: EndpointKey, opening: &Opening) {
         self.return_permit(endpoint);
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {

@@ -65,12 +65,19 @@ impl PoolPolicy {
                 self.condemn(ConnKey(key), CloseReason::Lifetime);
                 continue;
             }
-            if self.settings.health_check
-                && !bucket.unchecked
-                && conn.place == Place::Idle
-                && now.since(conn.idle_since) > self.settings.health_check_after
-            {
-                return None;
+            if conn.place == Place::Idle {
+                let idle = now.since(conn.idle_since);
+                if idle >= self.settings.max_idle_time {
+                    // A get may come before its timer, when the process stood still (P13).
+                    self.condemn(ConnKey(key), CloseReason::IdleTime);
+                    continue;
+                }
+                if self.settings.health_check
+                    && !bucket.unchecked
+                    && idle > self.settings.health_check_after
+                {
+                    return None;
+                }
             }
             return self.take(now, endpoint, key);
         }

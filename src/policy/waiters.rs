@@ -66,6 +66,19 @@ impl PoolPolicy {
         Ok(WaiterKey(key))
     }
 
+    /// The waiter's time begins at `now`, later than the moment that its get was told.
+    pub(crate) fn wait_from(&mut self, now: Tick, waiter: WaiterKey) {
+        let Some(found) = self.waiters.get_mut(waiter.0) else {
+            return;
+        };
+        let early = found.deadline;
+        found.since = now;
+        found.deadline = now.plus(self.settings.get_timeout);
+        let deadline = found.deadline;
+        self.timers.remove(early, Timer::Waiter(waiter));
+        self.timers.insert(deadline, Timer::Waiter(waiter));
+    }
+
     /// Takes a waiter out of everything that knows it.
     pub(super) fn leave(&mut self, key: Key) -> Option<Waiter> {
         let endpoint = self.waiters.get(key)?.endpoint;

@@ -10,6 +10,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
@@ -32,6 +33,8 @@ use super::waiters::Waiters;
 
 /// Rounds of events and actions in one turn; what is left waits for the next.
 const MAX_ROUNDS: usize = 64;
+/// How old the turn's time may be for a wait that begins.
+const MOMENT: Duration = Duration::from_millis(1);
 /// Connections whose deadline is looked at in one turn.
 const MAX_TIMERS: usize = 1024;
 
@@ -218,7 +221,8 @@ impl Core {
     // -- commands ------------------------------------------------------------------------------
 
     /// Reads the clock if this is the first command since the driver ran, and has it run again
-    /// after the tasks that are ready now: a clock per command would cost more than a hit.
+    /// after the tasks that are ready now: a clock per command would cost more than a hit. What
+    /// begins to wait reads it again.
     #[inline]
     pub(crate) fn refresh(&mut self) {
         if self.stale {
@@ -250,6 +254,7 @@ impl Core {
                     }
                 }
                 Got::Waiting(waiter) => {
+                    self.wait_from_now(waiter);
                     self.tap.record(self.now, || What::Get {
                         endpoint,
                         hit: None,
@@ -261,6 +266,16 @@ impl Core {
                     return Ok(Gotten::Waiting { waiter, since });
                 }
             }
+        }
+    }
+
+    /// Whoever waits can pay for a look at the clock: the process may have stood still since it was
+    /// read, for longer than a get may take (P13).
+    fn wait_from_now(&mut self, waiter: WaiterKey) {
+        let now = self.host.now();
+        if now.since(self.now) > MOMENT {
+            self.now = now;
+            self.policy.wait_from(now, waiter);
         }
     }
 

@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio_uring::buf::IoBuf;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::Host;
 use crate::policy::event::{CloseReason, ConnKey, Return};
 use crate::ring::{End, OwnedBuf};
-use crate::time::Tick;
 
 use super::Shard;
 use super::cells::{ConnCell, Side, Stage, Use, keep_waker};
@@ -147,7 +147,7 @@ impl Core {
         let (shared, limit) = (cell.shared, self.config.read_timeout);
         let wait = Wait {
             cx,
-            now: self.now,
+            host: &self.host,
             limit,
             shared,
         };
@@ -194,7 +194,7 @@ impl Core {
         };
         let wait = Wait {
             cx,
-            now: self.now,
+            host: &self.host,
             limit: self.config.write_timeout,
             shared: cell.shared,
         };
@@ -221,7 +221,7 @@ impl Core {
             return Err((Error::new(ErrorKind::InvalidInput, text), buf));
         }
         self.backend.write_owned(at.conn.0, buf)?;
-        cell.write.deadline = Some(self.now.plus(self.config.write_timeout));
+        cell.write.deadline = Some(self.host.now().plus(self.config.write_timeout));
         let unsent = self.backend.unsent(at.conn.0);
         self.owned.insert(at.conn, OwnedWrite::new(unsent));
         self.arm_timer(at.conn);
@@ -362,7 +362,9 @@ fn fate(cell: &ConnCell) -> Option<CloseReason> {
 /// A task that must wait, until `limit` after its operation first had to.
 struct Wait<'a, 'b> {
     cx: &'a Context<'b>,
-    now: Tick,
+    /// Its clock is read when the wait begins: the process may have stood still since the turn's
+    /// time was read, for longer than the limit (P13).
+    host: &'a Host,
     limit: Duration,
     shared: bool,
 }
@@ -370,7 +372,7 @@ struct Wait<'a, 'b> {
 impl Wait<'_, '_> {
     fn on(&self, side: &mut Side, late: ErrorKind, deferred: &mut Deferred) -> Result<()> {
         side.deadline
-            .get_or_insert_with(|| self.now.plus(self.limit));
+            .get_or_insert_with(|| self.host.now().plus(self.limit));
         if side.late {
             side.done(self.cx, deferred);
             let doing = if late == ErrorKind::ReadTimeout {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::machine::Fault;
@@ -27,6 +27,8 @@ pub(super) struct Zone(Rc<RefCell<BTreeMap<String, Entry>>>);
 struct Entry {
     addresses: Vec<IpAddr>,
     ttl: u32,
+    /// The first label of the name that this one is another name for.
+    alias: Option<Vec<u8>>,
 }
 
 impl Zone {
@@ -34,7 +36,20 @@ impl Zone {
         let ttl = u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX);
         let addresses = addresses.to_vec();
         let name = name.trim_end_matches('.').to_ascii_lowercase();
-        self.0.borrow_mut().insert(name, Entry { addresses, ttl });
+        let entry = Entry {
+            addresses,
+            ttl,
+            alias: None,
+        };
+        self.0.borrow_mut().insert(name, entry);
+    }
+
+    /// Makes a known name an alias of the one with this label under `test.`.
+    pub(super) fn set_alias(&self, name: &str, label: &[u8]) {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        if let Some(entry) = self.0.borrow_mut().get_mut(&name) {
+            entry.alias = Some(label.to_vec());
+        }
     }
 
     fn find(&self, name: &Name) -> Option<Entry> {
@@ -94,7 +109,7 @@ impl NameServer for Answers {
             .first()
             .and_then(|it| self.zone.find(it.name()));
         let truth = match &found {
-            Some(entry) => answer(&question, Some(&entry.addresses), entry.ttl),
+            Some(entry) => alias(answer(&question, Some(&entry.addresses), entry.ttl), entry),
             None => answer(&question, None, NEGATIVE),
         };
         for _ in 0..1 + u32::from(twice) {
@@ -107,6 +122,22 @@ fn send(asked: &mut Asked<'_>, wait: Duration, message: &Message) {
     if let Ok(bytes) = message.to_vec() {
         asked.answer(wait, bytes);
     }
+}
+
+/// The answer by way of the alias, if the name is one.
+fn alias(mut answer: Message, entry: &Entry) -> Message {
+    let target = entry.alias.as_deref();
+    let target = target.and_then(|label| Name::from_labels([label, b"test"]).ok());
+    let (Some(target), Some(query)) = (target, answer.queries.first()) else {
+        return answer;
+    };
+    let data = RData::CNAME(CNAME(target.clone()));
+    let first = Record::from_rdata(query.name().clone(), entry.ttl, data);
+    for record in &mut answer.answers {
+        record.name = target.clone();
+    }
+    answer.answers.insert(0, first);
+    answer
 }
 
 /// The answer to `question`: these addresses, as far as they are of the kind asked for, or that

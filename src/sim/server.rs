@@ -5,11 +5,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::script::{Actor, Script, Seen};
 use crate::machine::Machine;
 use crate::machine::net::{Accept, Peer};
 use crate::policy::Rng;
+use crate::time::Tick;
 
 /// A scripted server behind one or more addresses.
 ///
@@ -81,6 +83,21 @@ impl Server {
         }
     }
 
+    /// Connects end with this error number, as when there is no route.
+    pub fn fail(&self, errno: i32) {
+        for address in &self.addresses {
+            self.machine.fail_connects(*address, errno);
+        }
+    }
+
+    /// The kernels of the cores give every connection up with this error number, as when keepalive
+    /// fails or their socket is destroyed. The server hears nothing of it.
+    pub fn break_all(&self, errno: i32) {
+        for address in &self.addresses {
+            self.machine.break_all(*address, errno);
+        }
+    }
+
     /// Resets every connection, as a restart does.
     pub fn reset_all(&self) {
         for address in &self.addresses {
@@ -96,6 +113,18 @@ impl Server {
     /// How many connections it was asked for, those included that the client gave up before.
     pub fn connects(&self) -> usize {
         self.state.seen.borrow().len()
+    }
+
+    /// When each connect to `address` began, counted from the beginning of the world; those
+    /// included that found nobody.
+    pub fn dials(&self, address: SocketAddr) -> Vec<Duration> {
+        let dials = self.machine.dials(address).into_iter();
+        dials.map(|at| at.since(Tick::ZERO)).collect()
+    }
+
+    /// The most connections it ever had at `address` at once.
+    pub fn most_connections(&self, address: SocketAddr) -> usize {
+        self.machine.most_connections(address)
     }
 
     /// How many connections it has now at `address`.

@@ -1,6 +1,6 @@
 //! A world: cores with a pool, servers, names, and one number that decides.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
@@ -172,6 +172,17 @@ impl World {
         self.zone.set(name, addresses, ttl);
     }
 
+    /// Makes `name`, which was set before, another name for one that begins with `label`, whatever
+    /// bytes that has; the addresses stay.
+    pub fn set_alias(&self, name: &str, label: &[u8]) {
+        self.zone.set_alias(name, label);
+    }
+
+    /// How many questions the cores sent to the name servers, those included that were lost.
+    pub fn questions(&self) -> usize {
+        self.machine.questions()
+    }
+
     /// How many cores there are.
     pub fn cores(&self) -> usize {
         self.cores.len()
@@ -250,12 +261,14 @@ impl World {
     /// As [`run`](Self::run).
     pub fn run_for(&self, time: Duration) -> std::result::Result<(), Stuck> {
         let sleep = self.machine.sleep_until(self.machine.now().plus(time));
-        let task = self.machine.spawn(0, "the clock", true, sleep);
-        let others = || {
-            let waiting = self.machine.waiting();
-            waiting.iter().any(|task| &*task.name == "the clock")
+        let over = Rc::new(Cell::new(false));
+        let rings = over.clone();
+        let clock = async move {
+            sleep.await;
+            rings.set(true);
         };
-        while others() {
+        let task = self.machine.spawn(0, "the clock", true, clock);
+        while !over.get() {
             if self.step() == Step::Stuck {
                 return Err(self.stuck("nothing can go on"));
             }
@@ -305,6 +318,17 @@ impl World {
     /// Stops the clock: timers do not fire any more. What waits for one is stuck.
     pub fn stop_clock(&self) {
         self.machine.stop_clock();
+    }
+
+    /// The kernel loses a completion of the core's ring and says so: its shard can do no more.
+    pub fn break_ring(&self, core: usize) {
+        self.machine.break_ring(core);
+    }
+
+    /// From now on `fault` happens where it can, `rate` times in ten thousand.
+    pub fn set_fault(&self, fault: Fault, rate: u16) {
+        self.machine
+            .with(|state| state.faults.set(fault, rate.min(10_000)));
     }
 
     /// From now on no fault of the [builder](WorldBuilder::fault) happens.

@@ -10,12 +10,16 @@ use crate::ring::kernel::played::{Op, Target};
 /// How long an operation may go on that a cancel could not stop at once.
 const LINGERS: Duration = Duration::from_micros(200);
 
+/// How long a cancel looks for what it does not find.
+const LOOKS: Duration = Duration::from_micros(1);
+
 impl State {
     pub(super) fn cancel(&mut self, at: usize, id: u64, target: Target) {
         let found = self.targets(at, id, target);
         let single = matches!(target, Target::Operation(_));
         if single && found.is_empty() {
-            return self.end_soon(at, id, -libc::ENOENT);
+            // Whoever asks again at once must not keep the clock from moving.
+            return self.end_after(at, id, -libc::ENOENT, LOOKS);
         }
         let mut stopped = 0;
         let mut answer = None;

@@ -58,7 +58,8 @@ impl Machine {
     /// A kernel for a ring of `core` with `slots` descriptors and `room` places for completions.
     pub(crate) fn kernel(&self, core: Core, slots: usize, room: usize) -> Rc<RingKernel> {
         let ring = self.with(|state| {
-            let ring = state.id() as usize;
+            let ring = state.rings_made;
+            state.rings_made += 1;
             let made = RingState {
                 core,
                 slots: vec![None; slots],
@@ -98,6 +99,17 @@ impl Machine {
             let to = sockets.filter_map(|socket| socket.to);
             to.filter(|to| addresses.contains(to)).count()
         })
+    }
+
+    /// The rings of `core` lose a completion: from the next enter on they answer EBADR.
+    pub(crate) fn break_ring(&self, core: Core) {
+        self.with(|state| {
+            let rings = state.rings.values_mut();
+            for ring in rings.filter(|ring| ring.core == core && !ring.dead) {
+                ring.dead = true;
+                state.faults.count(Fault::RingDies);
+            }
+        });
     }
 
     /// How many operations the kernel of `core` has.

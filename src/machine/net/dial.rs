@@ -22,7 +22,7 @@ impl State {
         to: SocketAddr,
         limit: Option<Tick>,
     ) -> Option<(i32, Duration)> {
-        self.net.dialed.insert(to);
+        self.net.dialed.entry(to).or_default().push(self.now);
         let there = self.passage(core, to.ip());
         let back = self.passage(core, to.ip());
         if let Some(refused) = self.local_refusal() {
@@ -42,6 +42,7 @@ impl State {
         let accept = match listener {
             Some(Listener::Up(accept)) if !self.hit(Fault::Refused) => accept,
             Some(Listener::Hole) => return Some((-libc::ETIMEDOUT, TRIES)),
+            Some(Listener::Fails(errno)) => return Some((-errno, there + back)),
             _ => return Some((-libc::ECONNREFUSED, there + back)),
         };
         if self.hit(Fault::BlackHole) {

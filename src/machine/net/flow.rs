@@ -140,7 +140,7 @@ impl State {
     }
 
     /// The client's kernel gives the connection up.
-    fn break_client(&mut self, id: u64, errno: i32) {
+    pub(super) fn break_client(&mut self, id: u64, errno: i32) {
         let Some(flow) = self.net.flows.get_mut(&id) else {
             return;
         };
@@ -324,7 +324,10 @@ impl Machine {
         let there = self.with(|state| {
             let flow = state.net.flows.get_mut(&id)?;
             flow.accepted = true;
-            let never = flow.never_accepted;
+            let (address, never) = (flow.address, flow.never_accepted);
+            let count = state.net.at_server(address);
+            let most = state.net.most.entry(address).or_default();
+            *most = (*most).max(count);
             if !never && state.hit(Fault::AcceptThenReset) {
                 state.server_resets(id);
                 return None;

@@ -9,7 +9,7 @@ mod dial;
 mod flow;
 mod names;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -145,6 +145,8 @@ enum Listener {
     Down,
     /// Packets vanish.
     Hole,
+    /// Connects end with this error number.
+    Fails(i32),
 }
 
 /// The network.
@@ -152,11 +154,15 @@ enum Listener {
 pub(super) struct Net {
     listeners: BTreeMap<SocketAddr, Listener>,
     names: BTreeMap<SocketAddr, Rc<std::cell::RefCell<dyn NameServer>>>,
+    /// Questions that were sent to name servers.
+    questions: usize,
     flows: BTreeMap<u64, Flow>,
     /// Until when nothing passes between a core and an address; all cores if there is none.
     cuts: BTreeMap<(Option<Core>, IpAddr), Tick>,
-    /// Addresses that a client tried to reach.
-    dialed: BTreeSet<SocketAddr>,
+    /// The most connections that each address had at once, as its server saw it.
+    most: BTreeMap<SocketAddr, usize>,
+    /// Addresses that a client tried to reach, and when.
+    dialed: BTreeMap<SocketAddr, Vec<Tick>>,
 }
 
 impl Machine {
@@ -173,6 +179,11 @@ impl Machine {
     /// Packets to `address` that would open a connection vanish.
     pub(crate) fn black_hole(&self, address: SocketAddr) {
         self.with(|state| state.net.listeners.insert(address, Listener::Hole));
+    }
+
+    /// Connects to `address` end with `errno`.
+    pub(crate) fn fail_connects(&self, address: SocketAddr, errno: i32) {
+        self.with(|state| state.net.listeners.insert(address, Listener::Fails(errno)));
     }
 
     /// Puts a name server at `address`.
@@ -207,14 +218,41 @@ impl Machine {
         });
     }
 
+    /// The client's kernels give every connection to `address` up with `errno`.
+    pub(crate) fn break_all(&self, address: SocketAddr, errno: i32) {
+        self.with(|state| {
+            let flows = state.net.flows.iter();
+            let ours = flows.filter(|(_, flow)| flow.address == address);
+            let ours: Vec<u64> = ours.map(|(id, _)| *id).collect();
+            for flow in ours {
+                state.break_client(flow, errno);
+            }
+        });
+    }
+
     /// How many connections the server at `address` has.
     pub(crate) fn connections(&self, address: SocketAddr) -> usize {
         self.with(|state| state.net.at_server(address))
     }
 
+    /// The most it ever had at once.
+    pub(crate) fn most_connections(&self, address: SocketAddr) -> usize {
+        self.with(|state| state.net.most.get(&address).copied().unwrap_or(0))
+    }
+
     /// Every address that was dialed.
     pub(crate) fn dialed(&self) -> Vec<SocketAddr> {
-        self.with(|state| state.net.dialed.iter().copied().collect())
+        self.with(|state| state.net.dialed.keys().copied().collect())
+    }
+
+    /// How many questions were sent to name servers.
+    pub(crate) fn questions(&self) -> usize {
+        self.with(|state| state.net.questions)
+    }
+
+    /// When `address` was dialed.
+    pub(crate) fn dials(&self, address: SocketAddr) -> Vec<Tick> {
+        self.with(|state| state.net.dialed.get(&address).cloned().unwrap_or_default())
     }
 
     /// Something happens in the network; the server's code runs with nothing borrowed.

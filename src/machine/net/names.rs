@@ -37,6 +37,7 @@ impl State {
         bytes: Vec<u8>,
     ) {
         let Some(to) = to else { return };
+        self.net.questions += 1;
         if self.hit(Fault::NameLost) {
             return;
         }

@@ -1,0 +1,237 @@
+//! Group R, the ring: queues that are full, enters that are refused, receives that end and
+//! completions that are lost cost time and nothing else.
+
+use super::*;
+
+#[test]
+fn r5_r6_tiny_queues_lose_no_entry_and_no_completion() {
+    seeds(20, |seed| {
+        let config = Config {
+            ring_entries: 8,
+            max_connections_per_endpoint: 40,
+            max_connecting: 40,
+            ..Config::default()
+        };
+        let world = World::builder(seed)
+            .config(config)
+            .completions(2)
+            .build()
+            .unwrap();
+        let server = ponging(&world);
+        for _ in 0..3 {
+            let ended = gets_at_once(&world, 1, 80);
+            world.run().unwrap();
+            assert!(
+                ended.borrow().iter().all(Result::is_ok),
+                "{:?}",
+                ended.borrow()
+            );
+            world.audit().unwrap();
+        }
+        assert_fired(&world, &[Fault::QueueFull, Fault::Overflow]);
+        nothing_left(&world, &[server]);
+    });
+}
+
+#[test]
+fn r7_a_ring_that_lost_a_completion_takes_its_core_out_and_no_other() {
+    seeds(20, |seed| {
+        let config = Config {
+            max_connections_per_endpoint: 4,
+            get_timeout: secs(2),
+            ..Config::default()
+        };
+        let world = two_cores(seed).config(config).build().unwrap();
+        let server = ponging(&world);
+        let held = on(&world, 0, async |pool| {
+            let mut held = Vec::new();
+            for _ in 0..3 {
+                held.push(pool.get(NAME).await?);
+            }
+            Ok(held)
+        });
+        let held = held.unwrap();
+        world.break_ring(0);
+        let errors = on(&world, 0, async move |pool| {
+            let conn = &held[0];
+            let mut errors = vec![
+                ping(conn).await.unwrap_err(),
+                pool.get(NAME).await.unwrap_err(),
+            ];
+            errors.push(held[1].read_chunk().await.unwrap_err());
+            Ok(errors)
+        });
+        for error in errors.unwrap() {
+            assert!(
+                !error.is_timeout(),
+                "it waits for a ring that is dead: {error:?}"
+            );
+        }
+        assert_fired(&world, &[Fault::RingDies]);
+        // Its permits are the other core's: all four of them.
+        let all = on(&world, 1, async |pool| {
+            let mut held = Vec::new();
+            for _ in 0..4 {
+                held.push(pool.get(NAME).await?);
+            }
+            Ok(held)
+        });
+        for conn in all.unwrap() {
+            conn.release();
+        }
+        world.audit().unwrap();
+        // A new shard on the core works.
+        world.leave(0);
+        world.join(0).unwrap();
+        exchange_on(&world).unwrap();
+        nothing_left(&world, &[server]);
+    });
+}
+
+#[test]
+fn r8_r9_refusals_of_enter_free_no_data_and_lose_nothing() {
+    for faults in [
+        vec![Fault::EnterAgain],
+        vec![Fault::EnterBusy],
+        vec![Fault::TakesPart],
+        vec![Fault::EnterAgain, Fault::EnterBusy, Fault::TakesPart],
+    ] {
+        seeds(10, |seed| {
+            let mut builder = two_cores(seed);
+            for fault in &faults {
+                builder = builder.fault(*fault, 5_000);
+            }
+            let world = builder.build().unwrap();
+            let server = ponging(&world);
+            for _ in 0..4 {
+                let ended = gets_at_once(&world, 2, 16);
+                world.run().unwrap();
+                assert!(
+                    ended.borrow().iter().all(Result::is_ok),
+                    "{:?}",
+                    ended.borrow()
+                );
+                world.audit().unwrap();
+            }
+            assert_fired(&world, &faults);
+            nothing_left(&world, &[server]);
+        });
+    }
+}
+
+#[test]
+fn r9_a_storm_of_refusals_lets_time_limits_run_out_in_time() {
+    seeds(10, |seed| {
+        let config = Config {
+            read_timeout: ms(500),
+            ..Config::default()
+        };
+        let world = world(seed, config);
+        let server = world.server(NAME, &["10.0.0.1"]).unwrap();
+        let conn = on(&world, 0, async |pool| pool.get(NAME).await).unwrap();
+        world.set_fault(Fault::EnterBusy, 10_000);
+        let began = world.now();
+        let error = on(&world, 0, async move |_| ping(&conn).await);
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::ReadTimeout);
+        assert!(world.now() - began < ms(550), "{:?}", world.now() - began);
+        assert_fired(&world, &[Fault::EnterBusy]);
+        nothing_left(&world, &[server]);
+    });
+}
+
+#[test]
+fn r11_r20_few_buffers_serve_many_connections_and_no_receive_stays_dead() {
+    seeds(5, |seed| {
+        let config = Config {
+            recv_buffers: 8,
+            recv_buffer_size: 512,
+            recv_limit: 512,
+            max_connections_per_endpoint: 200,
+            max_connecting: 200,
+            ..Config::default()
+        };
+        let world = World::builder(seed)
+            .config(config)
+            .fault(Fault::NoBuffer, 2_000)
+            .build()
+            .unwrap();
+        let server = ponging(&world);
+        for _ in 0..2 {
+            let ended = gets_at_once(&world, 1, 200);
+            world.run().unwrap();
+            assert!(
+                ended.borrow().iter().all(Result::is_ok),
+                "{:?}",
+                ended.borrow()
+            );
+            world.audit().unwrap();
+        }
+        assert_fired(&world, &[Fault::NoBuffer]);
+        // Each of the idle ones is still watched.
+        world.run_for(ms(50)).unwrap();
+        server.reset_all();
+        world.run_for(ms(50)).unwrap();
+        assert_eq!(stats(&world).idle, 0, "an end was not seen");
+        nothing_left(&world, &[server]);
+    });
+}
+
+#[test]
+fn r12_a_receive_that_ends_without_an_error_is_armed_again_and_loses_no_byte() {
+    seeds(20, |seed| {
+        let world = World::builder(seed)
+            .fault(Fault::MultishotEnds, 10_000)
+            .build()
+            .unwrap();
+        let server = world.server(NAME, &["10.0.0.1"]).unwrap();
+        let text: Vec<u8> = (0..5000_u32).flat_map(|n| n.to_be_bytes()).collect();
+        let mut script = Script::new();
+        for piece in text.chunks(700) {
+            script = script.send(piece).wait(Duration::from_micros(100));
+        }
+        server.on_connect(script.expect("ping").send("pong"));
+        let wanted = text.len();
+        let back = on(&world, 0, async move |pool| {
+            let conn = pool.get(NAME).await?;
+            let mut back = vec![0; wanted];
+            conn.read_exact(&mut back).await?;
+            ping(&conn).await?;
+            conn.release();
+            Ok(back)
+        });
+        assert_eq!(back.unwrap(), text);
+        assert!(world.fired(Fault::MultishotEnds) > 20);
+        nothing_left(&world, &[server]);
+    });
+}
+
+#[test]
+fn r17_slots_that_are_used_again_and_again_never_take_an_old_completion() {
+    seeds(20, |seed| {
+        let config = Config {
+            max_connections_per_shard: 2,
+            max_connection_uses: 1,
+            ..Config::default()
+        };
+        let world = World::builder(seed)
+            .config(config)
+            .fault(Fault::StaleCompletion, 10_000)
+            .fault(Fault::AnyOrder, 3_000)
+            .build()
+            .unwrap();
+        let server = ponging(&world);
+        for _ in 0..50 {
+            let ended = gets_at_once(&world, 1, 4);
+            world.run().unwrap();
+            assert!(
+                ended.borrow().iter().all(Result::is_ok),
+                "{:?}",
+                ended.borrow()
+            );
+            world.audit().unwrap();
+        }
+        assert!(world.fired(Fault::StaleCompletion) > 50);
+        assert!(server.connects() >= 200);
+        nothing_left(&world, &[server]);
+    });
+}
