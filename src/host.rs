@@ -84,6 +84,15 @@ impl Host {
         }
     }
 
+    /// Counts that a connection waits for a slot, in a simulated world.
+    #[cfg(feature = "sim")]
+    pub(crate) fn lacks_slot(&self) {
+        if let Host::Machine(place) = self {
+            let fault = machine::Fault::NoSlot;
+            place.machine.with(|state| state.faults.count(fault));
+        }
+    }
+
     /// Starts a task on this core.
     pub(crate) fn spawn<F>(&self, future: F) -> TaskHandle<F::Output>
     where

@@ -55,6 +55,12 @@ impl PoolPolicy {
         }
     }
 
+    /// Whether the endpoint's next connection waits for a descriptor slot.
+    pub(crate) fn is_parked(&self, endpoint: EndpointKey) -> bool {
+        let bucket = self.endpoints.get(endpoint.0);
+        bucket.is_some_and(|bucket| bucket.parked.is_some())
+    }
+
     /// How many connections there are.
     pub(crate) fn conn_count(&self) -> usize {
         self.conns.len()

@@ -62,6 +62,13 @@ impl Core {
         self.host.cover(state, event.name());
     }
 
+    /// Counts that an endpoint was told something while its next connection waits for a slot.
+    pub(crate) fn count_parked(&self, endpoint: EndpointKey) {
+        if self.policy.is_parked(endpoint) {
+            self.host.lacks_slot();
+        }
+    }
+
     fn audit(&mut self) -> Result<Audit, String> {
         let (free, all) = self.backend.buffers();
         let audit = Audit {

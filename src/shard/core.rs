@@ -200,6 +200,8 @@ impl Core {
         self.cover(&event, endpoint);
         self.policy.handle_event(self.now, event);
         if let Some(endpoint) = endpoint {
+            #[cfg(feature = "sim")]
+            self.count_parked(endpoint);
             self.endpoints.touch(endpoint);
         }
     }

@@ -16,6 +16,11 @@ use crate::output::print;
 
 /// Every so many schedules one is run twice, and the two traces are compared.
 const TWICE: u64 = 100;
+/// From so many schedules on, a fault that did not happen often enough, or a state that did not meet
+/// an event, is a failure.
+const MANY: u64 = 1_000_000;
+/// How often each fault must happen in so many.
+const OFTEN: u64 = 1000;
 
 pub(crate) fn run(args: &SimulateArgs) -> Result<bool> {
     swarm::hide_injected_panics();
@@ -96,6 +101,22 @@ impl Sum {
         }
     }
 
+    /// Whether every fault happened often, and every state met every event.
+    fn is_thorough(&self) -> bool {
+        let count = |fault| self.fired.get(fault).copied().unwrap_or(0);
+        Fault::ALL.iter().all(|fault| count(fault) >= OFTEN) && self.missing().is_empty()
+    }
+
+    /// The meetings that did not happen.
+    fn missing(&self) -> Vec<String> {
+        let missing = EXPECTED
+            .iter()
+            .filter(|meeting| !self.met.contains_key(*meeting));
+        missing
+            .map(|(state, event)| format!("{state} {event}"))
+            .collect()
+    }
+
     fn merge(&mut self, other: Sum) {
         self.schedules += other.schedules;
         self.steps.extend(other.steps);
@@ -138,7 +159,7 @@ fn many(seeds: &Seeds, jobs: usize) -> Result<bool> {
             report(*seed, failure);
             Ok(false)
         }
-        None => Ok(true),
+        None => Ok(sum.schedules < MANY || sum.is_thorough()),
     }
 }
 
@@ -208,11 +229,7 @@ fn figures(sum: &Sum, took: Duration) -> String {
     for ((state, event), count) in &sum.met {
         text += &format!("{count:>12}  {state} {event}\n");
     }
-    let missing: Vec<String> = EXPECTED
-        .iter()
-        .filter(|meeting| !sum.met.contains_key(*meeting))
-        .map(|(state, event)| format!("{state} {event}"))
-        .collect();
+    let missing = sum.missing();
     text + &match missing.is_empty() {
         true => "every state met every event it can meet".to_owned(),
         false => format!("not met: {}", missing.join(", ")),

@@ -17,6 +17,11 @@ impl State {
     pub(super) fn cancel(&mut self, at: usize, id: u64, target: Target) {
         let found = self.targets(at, id, target);
         let single = matches!(target, Target::Operation(_));
+        if let Target::Slot(slot) = target
+            && self.in_slot(at, slot).is_none()
+        {
+            return self.end_soon(at, id, -libc::EBADF);
+        }
         if single && found.is_empty() {
             // Whoever asks again at once must not keep the clock from moving.
             return self.end_after(at, id, -libc::ENOENT, LOOKS);

@@ -5,7 +5,7 @@
 //! a chain stops at the first failure unless its link is hard; a cancel and its target may report
 //! in any order; a closed slot's socket lives until the last operation on it has ended. Whether
 //! that agrees with the real kernel is checked by running the same operations on both
-//! (`ring/tests/conformance.rs`).
+//! (`ring/tests/conformance/`).
 
 mod cancel;
 mod chain;

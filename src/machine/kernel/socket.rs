@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use super::chain::InFlight;
 use crate::machine::{Fault, State};
 use crate::ring::kernel::Cqe;
-use crate::ring::kernel::played::Op;
+use crate::ring::kernel::played::{Link, Op};
+
+/// Seconds that keepalive times may have (tcp(7), `MAX_TCP_KEEPIDLE` in the kernel).
+const KEEPALIVE: std::ops::RangeInclusive<i32> = 1..=32_767;
 
 /// A socket. It lives as long as its slot or an operation refers to it.
 pub(in crate::machine) struct Socket {
@@ -26,8 +29,19 @@ pub(in crate::machine) struct Socket {
     pub(in crate::machine) broken: Option<i32>,
     /// Nothing more may be sent, with this error number.
     pub(in crate::machine) unsendable: Option<i32>,
+    /// There is no connection any more.
+    pub(in crate::machine) dead: bool,
     /// The last final completion of an operation on it.
     pub(super) last: Option<Cqe>,
+}
+
+impl Socket {
+    /// What broke it, told once: what follows finds the end (tcp(7), `SO_ERROR` in socket(7)).
+    pub(super) fn take_error(&mut self) -> Option<i32> {
+        let errno = self.broken.take()?;
+        self.ended |= !self.datagram;
+        Some(errno)
+    }
 }
 
 impl State {
@@ -35,7 +49,7 @@ impl State {
         self.rings.get_mut(&at)?.sockets.get_mut(&id)
     }
 
-    fn in_slot(&self, at: usize, slot: u32) -> Option<u64> {
+    pub(super) fn in_slot(&self, at: usize, slot: u32) -> Option<u64> {
         *self.rings.get(&at)?.slots.get(slot as usize)?
     }
 
@@ -75,12 +89,18 @@ impl State {
             return;
         };
         let Some(place) = ring.slots.get_mut(slot as usize) else {
+            // A socket that finds no slot does not break its chain (D20).
+            if let Some(op) = ring.ops.get_mut(&id) {
+                op.link = Link::Hard;
+            }
             return self.end_soon(at, id, -libc::EINVAL);
         };
-        if place.replace(socket).is_some() {
+        let before = place.replace(socket);
+        if let Some(before) = before {
             self.violate(format!(
                 "I4: slot {slot} of ring {at} got a second descriptor"
             ));
+            self.leave_slot(at, before);
         }
         let made = Socket {
             datagram,
@@ -92,6 +112,7 @@ impl State {
             ended: false,
             broken: None,
             unsendable: None,
+            dead: false,
             last: None,
         };
         if let Some(ring) = self.rings.get_mut(&at) {
@@ -115,11 +136,27 @@ impl State {
         if self.work_on(at, id, slot).is_none() {
             return;
         }
-        // What the kernel refuses: keepalive times of 0 (tcp(7)).
-        let keepalive = [libc::TCP_KEEPIDLE, libc::TCP_KEEPINTVL].map(|it| it as u32);
-        let refused =
-            name.0 == libc::IPPROTO_TCP as u32 && keepalive.contains(&name.1) && value < 1;
-        self.end_soon(at, id, if refused { -libc::EINVAL } else { 0 });
+        let datagram = self.in_slot(at, slot);
+        let datagram = datagram.and_then(|socket| self.socket(at, socket));
+        let errno = match (name.0 as i32, name.1 as i32) {
+            (libc::IPPROTO_TCP, _) if datagram.is_some_and(|it| it.datagram) => libc::ENOPROTOOPT,
+            (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE | libc::TCP_KEEPINTVL)
+                if !KEEPALIVE.contains(&value) =>
+            {
+                libc::EINVAL
+            }
+            (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) if value < 0 => libc::EINVAL,
+            (
+                libc::IPPROTO_TCP,
+                libc::TCP_NODELAY
+                | libc::TCP_KEEPIDLE
+                | libc::TCP_KEEPINTVL
+                | libc::TCP_USER_TIMEOUT,
+            )
+            | (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => 0,
+            _ => libc::ENOPROTOOPT,
+        };
+        self.end_soon(at, id, -errno);
     }
 
     fn shutdown(&mut self, at: usize, id: u64, slot: u32) {
@@ -129,7 +166,8 @@ impl State {
         let Some(found) = self.socket(at, socket) else {
             return;
         };
-        let Some(flow) = found.flow else {
+        let over = found.dead || (found.ended && found.unsendable.is_some());
+        let Some(flow) = found.flow.filter(|_| !over) else {
             return self.end_soon(at, id, -libc::ENOTCONN);
         };
         found.unsendable.get_or_insert(libc::EPIPE);
@@ -139,15 +177,22 @@ impl State {
 
     fn close(&mut self, at: usize, id: u64, slot: u32) {
         let ring = self.rings.get_mut(&at);
-        let place = ring.and_then(|ring| ring.slots.get_mut(slot as usize));
-        let Some(socket) = place.and_then(Option::take) else {
+        let Some(place) = ring.and_then(|ring| ring.slots.get_mut(slot as usize)) else {
+            return self.end_soon(at, id, -libc::EINVAL);
+        };
+        let Some(socket) = place.take() else {
             return self.end_soon(at, id, -libc::EBADF);
         };
-        if let Some(socket) = self.socket(at, socket) {
+        self.end_soon(at, id, 0);
+        self.leave_slot(at, socket);
+    }
+
+    /// The slot does not refer to the socket any more.
+    fn leave_slot(&mut self, at: usize, id: u64) {
+        if let Some(socket) = self.socket(at, id) {
             socket.in_slot = false;
         }
-        self.end_soon(at, id, 0);
-        self.drop_unused(at, socket);
+        self.drop_unused(at, id);
     }
 
     /// An operation on the socket has ended.
@@ -203,6 +248,7 @@ impl State {
         }
         if again {
             self.violate(format!("I4: a socket of ring {at} connects twice"));
+            return self.end_soon(at, id, -libc::EISCONN);
         }
         let core = self.rings.get(&at).map_or(0, |ring| ring.core);
         let dialed = self.dial(core, at, socket, to, limit);

@@ -1,5 +1,6 @@
 //! Bytes in and out: sends that wait for room, multishot receives that pick their buffers.
 
+use super::socket::Socket;
 use crate::machine::{Fault, State};
 use crate::ring::kernel::Cqe;
 use crate::ring::kernel::played::Op;
@@ -9,14 +10,20 @@ const BUFFER: u32 = 1 << 0;
 const MORE: u32 = 1 << 1;
 /// Where the number of the buffer stands in the flags.
 const BUFFER_SHIFT: u32 = 16;
+/// The first length that no datagram over IPv4 has (udp(7)).
+const LONGEST: usize = 65_508;
 
 impl State {
     pub(super) fn receive(&mut self, at: usize, id: u64, slot: u32) {
         let Some(socket) = self.work_on(at, id, slot) else {
             return;
         };
-        if self.socket(at, socket).is_some_and(|it| it.to.is_none()) {
+        let unconnected = |it: &mut Socket| !it.datagram && it.to.is_none();
+        if self.socket(at, socket).is_some_and(unconnected) {
             return self.end_soon(at, id, -libc::ENOTCONN);
+        }
+        if !self.has_buffers(at) {
+            return self.no_buffer(at, id);
         }
         self.deliver(at, socket);
     }
@@ -47,17 +54,25 @@ impl State {
             return false;
         };
         let datagram = found.datagram;
-        let Some(first) = found.received.pop_front() else {
-            let end = found.broken.take().map(|errno| -errno);
-            let end = end.or(found.ended.then_some(0));
-            if let Some(res) = end {
-                self.finish(at, receive, res);
-            }
+        if found.received.is_empty() && found.broken.is_none() && !found.ended {
+            return false;
+        }
+        // Whatever it is that came, the kernel picks a buffer first.
+        if self.hit(Fault::NoBuffer) || !self.has_buffers(at) {
+            self.no_buffer(at, receive);
+            return false;
+        }
+        let Some(found) = self.socket(at, socket) else {
             return false;
         };
-        if self.hit(Fault::NoBuffer) {
-            return self.no_buffer(at, socket, receive, first);
-        }
+        let Some(first) = found.received.pop_front().filter(|it| !it.is_empty()) else {
+            let res = match found.ended {
+                true => 0,
+                false => found.take_error().map_or(0, |errno| -errno),
+            };
+            self.finish(at, receive, res);
+            return false;
+        };
         let mut most = first.len();
         if !datagram && most > 1 && self.hit(Fault::ShortTransfer) {
             most = 1 + self.rng.below(most as u64 - 1) as usize;
@@ -67,7 +82,7 @@ impl State {
             .get_mut(&at)
             .and_then(|ring| ring.buffers.as_mut());
         let Some((buffer, len)) = buffers.and_then(|buffers| buffers.fill(&first[..most])) else {
-            return self.no_buffer(at, socket, receive, first);
+            return false;
         };
         self.check_buffers(at);
         let trunc = self
@@ -94,14 +109,23 @@ impl State {
             flags: flags | MORE,
         };
         self.post(at, cqe);
+        if datagram && !self.has_buffers(at) {
+            // It looks for the next datagram at once, for which it wants a buffer.
+            self.no_buffer(at, receive);
+            return false;
+        }
         true
     }
 
-    fn no_buffer(&mut self, at: usize, socket: u64, receive: u64, bytes: Vec<u8>) -> bool {
+    fn has_buffers(&mut self, at: usize) -> bool {
+        let ring = self.rings.get_mut(&at);
+        let buffers = ring.and_then(|ring| ring.buffers.as_mut());
+        buffers.is_some_and(|buffers| buffers.len() > 0)
+    }
+
+    fn no_buffer(&mut self, at: usize, receive: u64) {
         self.faults.count(Fault::NoBuffer);
-        self.put_back(at, socket, bytes);
         self.finish(at, receive, -libc::ENOBUFS);
-        false
     }
 
     fn put_back(&mut self, at: usize, socket: u64, bytes: Vec<u8>) {
@@ -124,7 +148,7 @@ impl State {
         let Some(found) = self.socket(at, socket) else {
             return;
         };
-        if let Some(errno) = found.unsendable {
+        if let Some(errno) = found.take_error().or(found.unsendable) {
             return self.finish(at, id, -errno);
         }
         if self.hit(Fault::NoMemory) {
@@ -135,12 +159,20 @@ impl State {
         };
         let (datagram, flow, to) = (found.datagram, found.flow, found.to);
         if datagram {
+            let errno = match (to, len) {
+                (None, _) => libc::EDESTADDRREQ,
+                (_, LONGEST..) => libc::EMSGSIZE,
+                _ => 0,
+            };
+            if errno != 0 {
+                return self.end_soon(at, id, -errno);
+            }
             let bytes = self.lent(at, id, len);
             self.ask(at, socket, to, bytes);
             return self.end_soon(at, id, len as i32);
         }
         let Some(flow) = flow else {
-            return self.end_soon(at, id, -libc::ENOTCONN);
+            return self.end_soon(at, id, -libc::EPIPE);
         };
         let mut room = self.room(flow).min(len);
         if room == 0 {
@@ -152,6 +184,18 @@ impl State {
         let bytes = self.lent(at, id, room);
         self.client_sends(flow, bytes);
         self.end_soon(at, id, room as i32);
+    }
+
+    /// The socket has broken: whoever waited last hears it, the others find the end.
+    pub(in crate::machine) fn wake_broken(&mut self, at: usize, socket: u64) {
+        let send = self.sender(at, socket).map(|(id, _)| id);
+        if send > self.receiver(at, socket) {
+            self.push_out(at, socket);
+            self.deliver(at, socket);
+        } else {
+            self.deliver(at, socket);
+            self.push_out(at, socket);
+        }
     }
 
     /// The send that waits on the socket, and its length.

@@ -156,15 +156,13 @@ impl State {
             return;
         };
         if let Some(socket) = self.socket(ring, socket) {
-            socket.broken = Some(errno);
-            socket.unsendable = Some(if errno == libc::ECONNRESET {
-                libc::EPIPE
-            } else {
-                errno
-            });
+            // After the peer's end there is nothing to reset but the own sends (tcp(7)).
+            let late = socket.ended && errno == libc::ECONNRESET;
+            socket.broken = Some(if late { libc::EPIPE } else { errno });
+            socket.unsendable = Some(libc::EPIPE);
+            socket.dead = true;
         }
-        self.deliver(ring, socket);
-        self.push_out(ring, socket);
+        self.wake_broken(ring, socket);
     }
 
     /// A packet reaches the client.
@@ -222,7 +220,8 @@ impl State {
         let Some(flow) = self.net.flows.get(&id) else {
             return;
         };
-        if flow.vanished || flow.server_ended {
+        let said = flow.server_ended && !matches!(packet, Packet::Reset);
+        if flow.vanished || said {
             return;
         }
         let (core, address) = (flow.core, flow.address);
@@ -346,11 +345,7 @@ impl Machine {
             if flow.server_gone {
                 // Nobody is there any more.
                 if flow.socket.is_some() && !matches!(packet, Packet::Reset) {
-                    flow.server_ended = false;
                     state.send_down(id, Packet::Reset, Duration::ZERO);
-                    if let Some(flow) = state.net.flows.get_mut(&id) {
-                        flow.server_ended = true;
-                    }
                 }
                 state.forget_flow(id);
                 return None;

@@ -1,11 +1,14 @@
 //! The ring against the real kernel, on loopback.
 
+mod by_hand;
 mod chaos;
+mod conformance;
 mod connect;
 mod driver;
 mod end;
 mod faults;
 mod op;
+#[cfg(feature = "sim")]
 mod orders;
 mod peer;
 mod queue;

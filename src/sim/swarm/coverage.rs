@@ -4,6 +4,40 @@
 /// A state and an event.
 pub type Meeting = (&'static str, &'static str);
 
-/// Every meeting that can happen. What is not here cannot: the shell tells a connection's facts
-/// only in the stages that it asked them for, and an endpoint's answers only to its questions.
-pub const EXPECTED: &[Meeting] = &[("Dialing", "Connected"), ("Dialing", "ConnectFailed")];
+/// Every meeting that can happen. What is not here cannot: the shell tells a connection's facts only
+/// in the stages that it asked them for (`Connected` in Dialing alone), an endpoint's answers only
+/// to its questions (`Resolved` while it is resolving), and between the question for a permit and
+/// its answer nothing else comes but news of other cores.
+pub const EXPECTED: &[Meeting] = &[
+    ("Asked", "Demand"),
+    ("Asked", "DemandEnds"),
+    ("Asked", "PermitGranted"),
+    ("Asked", "PermitQueued"),
+    ("Checking", "Broken"),
+    ("Checking", "Healthy"),
+    ("Checking", "Unhealthy"),
+    ("Closing", "Broken"),
+    ("Closing", "Closed"),
+    ("Condemned", "Broken"),
+    ("Dialing", "ConnectFailed"),
+    ("Dialing", "Connected"),
+    ("Idle", "Broken"),
+    ("InUse", "Broken"),
+    ("Initialising", "Broken"),
+    ("Initialising", "InitFailed"),
+    ("Initialising", "Initialised"),
+    ("Pool", "Drain"),
+    ("Queued", "Demand"),
+    ("Queued", "DemandEnds"),
+    ("Queued", "DemandRenewed"),
+    ("Queued", "PermitGranted"),
+    ("Resolving", "Demand"),
+    ("Resolving", "DemandEnds"),
+    ("Resolving", "DemandRenewed"),
+    ("Resolving", "ResolveFailed"),
+    ("Resolving", "Resolved"),
+    ("Resting", "Demand"),
+    ("Resting", "DemandEnds"),
+    ("Resting", "DemandRenewed"),
+    ("Resting", "PermitGranted"),
+];

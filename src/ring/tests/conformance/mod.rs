@@ -1,0 +1,101 @@
+//! A simulated kernel that answers otherwise than the real one makes every simulated test a test of
+//! something that does not exist. So one list of operations runs on both, and the completions must
+//! agree.
+//!
+//! Promise: each case says what must come out, to the number and the flag; the kernel half holds
+//! that against the kernel it runs on, the played half (feature `sim`) against the machine. Where
+//! order is free the case says so, and only there.
+
+mod cancel;
+mod connect;
+mod datagram;
+mod loopback;
+#[cfg(feature = "sim")]
+mod played;
+mod queue;
+mod rig;
+mod stream;
+
+use self::rig::{Rig, Size};
+
+const USUAL: Size = Size {
+    completions: 64,
+    buffers: 8,
+    buffer: 64,
+};
+
+/// A list of operations and what comes of it.
+struct Case {
+    name: &'static str,
+    size: Size,
+    run: fn(&mut Rig),
+    /// What is written down, joined by commas.
+    expect: &'static str,
+    /// A rule of the pool's that the list breaks on purpose; the played side complains of it.
+    breaks: &'static str,
+}
+
+const CASE: Case = Case {
+    name: "",
+    size: USUAL,
+    run: |_| {},
+    expect: "",
+    breaks: "",
+};
+
+const LISTS: [&[Case]; 5] = [
+    connect::CASES,
+    stream::CASES,
+    datagram::CASES,
+    cancel::CASES,
+    queue::CASES,
+];
+
+impl Case {
+    /// What is wrong with how the case went on `rig`, and what was written down.
+    fn fault(&self, mut rig: Rig) -> Option<String> {
+        (self.run)(&mut rig);
+        let (log, mut mistakes) = rig.finish();
+        mistakes.retain(|text| self.breaks.is_empty() || !text.starts_with(self.breaks));
+        let log = log.join(", ");
+        (log != self.expect || !mistakes.is_empty())
+            .then(|| format!("{log}\n    {}", mistakes.join("\n    ")))
+    }
+}
+
+fn check(side: &str, mut rig: impl FnMut(Size) -> Option<Rig>) {
+    let mut wrong = String::new();
+    for case in LISTS.iter().copied().flatten() {
+        let Some(rig) = rig(case.size) else {
+            eprintln!("left out: options cannot be set on direct descriptors here");
+            return;
+        };
+        if let Some(fault) = case.fault(rig) {
+            let (name, expect) = (case.name, case.expect);
+            wrong.push_str(&format!(
+                "\n{name}\n  expected\n    {expect}\n  {side}\n    {fault}"
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn the_kernel_completes_as_recorded() {
+    check("the kernel", loopback::rig);
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn the_played_kernel_completes_as_the_real_one() {
+    for seed in 0..20 {
+        check("the machine", |size| Some(played::rig(seed, size)));
+    }
+}
+
+#[test]
+fn every_case_has_its_own_name() {
+    let cases = LISTS.iter().copied().flatten();
+    let names: std::collections::BTreeSet<_> = cases.clone().map(|case| case.name).collect();
+    assert_eq!(names.len(), cases.count());
+}
