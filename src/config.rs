@@ -78,7 +78,8 @@ pub struct Config {
     /// Default 30 s.
     pub write_timeout: Duration,
     /// A connection idle for longer than this is asked through the protocol's `is_healthy` before
-    /// it is handed out; zero asks each time. Default 500 ms.
+    /// it is handed out; zero asks each time, but for one that was given back in the same turn of
+    /// its core's loop. Default 500 ms.
     pub health_check_after: Duration,
     /// `TCP_NODELAY` on every connection. Default true.
     pub tcp_nodelay: bool,

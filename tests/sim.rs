@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringpool::sim::{self, Script, World};
-use ringpool::{Config, ErrorKind, Pool};
+use ringpool::{Config, ErrorKind, Pool, Protocol, Result, Stream};
 
 const NAME: &str = "service.test:7000";
 
@@ -87,4 +87,42 @@ fn m5_a_run_that_cannot_go_on_says_who_waits_for_what() {
         "{text}"
     );
     assert!(text.contains("10.0.0.1:7000"), "{text}");
+}
+
+/// Greets and reads the answer.
+struct Greeter;
+
+impl Protocol for Greeter {
+    type State = ();
+
+    fn key(&self) -> String {
+        String::new()
+    }
+
+    async fn init(&self, stream: Stream) -> Result<()> {
+        stream.write_all(b"hello").await?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).await
+    }
+}
+
+#[test]
+fn p13_m3_an_answer_to_init_that_came_while_the_process_stood_still_is_in_time() {
+    for seed in 0..50 {
+        let world = World::new(seed).unwrap();
+        let server = world.server(NAME, &["10.0.0.1"]).unwrap();
+        server.on_connect(Script::new().expect("hello").send("hello"));
+        let get = world.spawn_on(0, "client", async {
+            let pool = Pool::local()?.protocol(Greeter);
+            pool.get(NAME).await.map(|conn| conn.release())
+        });
+        while server.received(0).is_empty() {
+            world.run_for(Duration::from_micros(10)).unwrap();
+        }
+        world.freeze(0, Duration::from_secs(60));
+        world.run().unwrap();
+        let got = world.run_on(0, get).unwrap();
+        got.unwrap()
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
 }

@@ -326,7 +326,11 @@ impl PoolPolicy {
             return;
         }
         bucket.counts.connect_errors += 1;
-        bucket.addresses.failed(now, address, &mut self.rng);
+        if is_of_this_host(&error) {
+            bucket.addresses.given_up(address);
+        } else {
+            bucket.addresses.failed(now, address, &mut self.rng);
+        }
         bucket.last_error = Some(error.context(format!("connecting to {}", bucket.label)));
         opening.tried.push(address);
         let is_last = bucket.addresses.are_spent(&opening.tried, opening.since);
@@ -453,4 +457,18 @@ impl PoolPolicy {
         self.arm(endpoint);
         self.settle(now, endpoint);
     }
+}
+
+/// Whether a connect failed for want of something here: no port, no memory, no descriptor. That says
+/// nothing about the address (connect(2), socket(2)).
+fn is_of_this_host(error: &Error) -> bool {
+    let here = [
+        libc::EADDRNOTAVAIL,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+        libc::EMFILE,
+        libc::ENFILE,
+    ];
+    let errno = error.raw_os_error();
+    errno.is_some_and(|errno| here.contains(&errno))
 }

@@ -38,6 +38,13 @@ const MOMENT: Duration = Duration::from_millis(1);
 /// Connections whose deadline is looked at in one turn.
 const MAX_TIMERS: usize = 1024;
 
+/// How much later than planned a turn must be for the thread to have stood still.
+const STANDSTILL: Duration = Duration::from_millis(10);
+/// How long tasks then have to see what came meanwhile.
+const GRACE: Duration = Duration::from_millis(5);
+/// How long after one grace there is no other: a thread that is always late must find lateness.
+const BETWEEN_GRACES: Duration = Duration::from_secs(1);
+
 /// Everything of one core, behind the shard's one borrow.
 pub(crate) struct Core {
     pub(crate) host: Host,
@@ -60,6 +67,8 @@ pub(crate) struct Core {
     stale: bool,
     /// Deadlines of reads, writes and stages, lazily: one entry per connection at most.
     timers: BinaryHeap<Reverse<(Tick, Key)>>,
+    /// Until when nothing is found late, because the thread had stood still.
+    grace: Tick,
     /// Until when the driver sleeps unless woken.
     pub(crate) asleep_until: Tick,
     /// Why the shard can do no more, if so.
@@ -96,6 +105,7 @@ impl Core {
             now: host.now(),
             stale: false,
             timers: BinaryHeap::new(),
+            grace: Tick::ZERO,
             asleep_until: Tick::NEVER,
             dead: None,
             draining: false,
@@ -114,24 +124,33 @@ impl Core {
     pub(crate) fn turn(&mut self) {
         self.now = self.host.now();
         self.stale = true;
-        self.backend.reap();
+        let came = self.backend.reap() > 0;
         self.hear_notices();
         // What has come is taken in before anything is found late (P13).
         self.pump();
         self.renew_requests();
         self.look_at_demands();
-        self.lookups_due();
-        self.timers_due();
-        if self
-            .policy
-            .poll_timeout()
-            .is_some_and(|due| due <= self.now)
-        {
-            self.policy.handle_timeout(self.now);
+        // After a standstill, tasks too must see what has come before they are found late.
+        let stood_still = self.now >= self.asleep_until.plus(STANDSTILL);
+        if came && stood_still && self.now >= self.grace.plus(BETWEEN_GRACES) {
+            self.grace = self.now.plus(GRACE);
+        }
+        if self.now >= self.grace {
+            self.deadlines();
         }
         self.pump();
         if self.draining && self.policy.is_drained() {
             self.deferred.wakers.extend(self.drained.drain(..));
+        }
+    }
+
+    /// What is late ends.
+    fn deadlines(&mut self) {
+        self.lookups_due();
+        self.timers_due();
+        let due = self.policy.poll_timeout();
+        if due.is_some_and(|due| due <= self.now) {
+            self.policy.handle_timeout(self.now);
         }
     }
 
@@ -217,7 +236,10 @@ impl Core {
         .into_iter()
         .flatten()
         .min()
-        .unwrap_or(Tick::NEVER)
+        .map_or(Tick::NEVER, |due| match self.now < self.grace {
+            true => due.max(self.grace),
+            false => due,
+        })
     }
 
     // -- commands ------------------------------------------------------------------------------

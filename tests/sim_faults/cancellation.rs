@@ -103,7 +103,7 @@ fn k3_a_get_dropped_while_no_name_server_answers_leaves_no_socket() {
 }
 
 #[test]
-fn k4_k5_k6_gets_dropped_at_any_moment_of_connects_leave_no_descriptor() {
+fn k4_k5_gets_dropped_at_any_moment_of_connects_leave_no_descriptor() {
     for step in 0..120 {
         let moment = Duration::from_micros(step * 7);
         let config = Config {
@@ -358,7 +358,7 @@ fn k12_a_drain_dropped_anywhere_goes_on_and_nothing_opens_again() {
 }
 
 #[test]
-fn k13_an_answer_that_meets_the_end_of_its_time_is_one_or_the_other() {
+fn an_answer_that_meets_the_end_of_its_time_is_one_or_the_other() {
     let mut met = [0; 2];
     for seed in 0..200 {
         let config = Config {

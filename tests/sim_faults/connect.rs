@@ -36,7 +36,7 @@ fn c1_a_refused_address_costs_no_time_and_comes_last_for_a_while() {
 }
 
 #[test]
-fn c2_a_black_hole_is_given_up_at_the_limit_and_its_socket_with_it() {
+fn a_black_hole_is_given_up_at_the_limit_and_its_socket_with_it() {
     seeds(20, |seed| {
         let config = Config {
             connect_timeout: ms(500),
@@ -107,7 +107,7 @@ fn c3_no_way_to_any_address_is_a_typed_error_with_its_number() {
 }
 
 #[test]
-fn c4_c11_a_connect_that_ends_at_its_limit_is_used_or_closed_but_counted_once() {
+fn c11_a_connect_that_ends_at_its_limit_is_used_or_closed_but_counted_once() {
     seeds(200, |seed| {
         let config = Config {
             connect_timeout: ms(50),
@@ -226,7 +226,7 @@ fn c6_accepted_and_reset_at_once_counts_as_a_failure_and_is_not_tried_in_a_loop(
 }
 
 #[test]
-fn c7_a_family_without_a_way_is_not_asked_again_for_every_connect() {
+fn c3_a_family_without_a_way_is_not_asked_again_for_every_connect() {
     seeds(20, |seed| {
         let world = world(seed, Config::default());
         let servers = servers(&world, &["fd00::1", "fd00::2", "10.0.0.1", "10.0.0.2"]);

@@ -141,6 +141,46 @@ fn e3_an_end_that_meets_a_get_is_replaced_unless_something_was_written() {
 }
 
 #[test]
+fn e3_a_connection_that_ends_between_its_grant_and_its_first_use_is_replaced() {
+    seeds(20, |seed| {
+        let config = Config {
+            max_connections_per_endpoint: 1,
+            ..Config::default()
+        };
+        let world = world(seed, config);
+        let server = world.server(NAME, &["10.0.0.1"]).unwrap();
+        let short = Script::new().expect("ping").send("pong");
+        let end = |script: Script| match seed % 2 {
+            0 => script.wait(ms(1)).end(),
+            _ => script.wait(ms(1)).reset(),
+        };
+        server.on_connect(end(short)).on_connect(pongs());
+        on(&world, 0, async |pool| {
+            let held = pool.get(NAME).await?;
+            let mut next = Box::pin(pool.get(NAME));
+            let pending =
+                std::future::poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx).is_pending()));
+            assert!(pending.await);
+            ping(&held).await?;
+            // Granted, and not looked at before it has ended.
+            held.release();
+            after(ms(5)).await;
+            let conn = next.await?;
+            assert!(!conn.is_reused());
+            ping(&conn).await?;
+            conn.release();
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(
+            (server.connects(), server.received(0)),
+            (2, b"ping".to_vec())
+        );
+        nothing_left(&world, &[server]);
+    });
+}
+
+#[test]
 fn e11_after_a_restart_no_user_is_given_a_connection_from_before() {
     seeds(20, |seed| {
         let world = world(seed, Config::default());

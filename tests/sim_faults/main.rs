@@ -1,7 +1,6 @@
 //! A fault that is met once in a million requests is met every day. Each test here injects one
 //! fault, or a few that belong together, in a simulated world, and asserts what the pool must do
-//! and what it must never do. The names of the tests begin with the faults' numbers
-//! (`docs/faults.md`).
+//! and what it must never do. A test of a row of `docs/faults.md` begins with its number.
 //!
 //! Promise: a test shows by the world's count, or by what the servers saw, that its fault happened;
 //! at its end the cores are drained and their kernels hold no socket and no operation.

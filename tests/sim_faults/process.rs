@@ -215,6 +215,33 @@ fn p13_m3_what_arrived_while_the_process_stood_still_comes_before_its_time_limit
 }
 
 #[test]
+fn p13_a_connect_that_ended_while_the_process_stood_still_serves_its_get() {
+    let met = std::cell::Cell::new(0);
+    seeds(100, |seed| {
+        let world = world(seed, Config::default());
+        let server = ponging(&world);
+        let ended = gets_at_once(&world, 1, 1);
+        world
+            .run_for(Duration::from_micros(300 + seed * 6))
+            .unwrap();
+        let under_way = !server.dials(server.addresses()[0]).is_empty();
+        world.freeze(0, secs(60));
+        world.run().unwrap();
+        if under_way {
+            assert!(ended.borrow()[0].is_ok(), "{:?}", ended.borrow());
+            assert_eq!(server.connects(), 1, "the connect was given up");
+            met.set(met.get() + 1);
+        }
+        nothing_left(&world, &[server]);
+    });
+    assert!(
+        met.get() > 30,
+        "{} stops in a connect or after it",
+        met.get()
+    );
+}
+
+#[test]
 fn p13_a_get_that_begins_where_the_process_stood_still_has_its_whole_time() {
     seeds(50, |seed| {
         let config = Config {

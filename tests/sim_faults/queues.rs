@@ -51,15 +51,13 @@ fn r7_a_ring_that_lost_a_completion_takes_its_core_out_and_no_other() {
             Ok(held)
         });
         let held = held.unwrap();
+        let pool = pool_of(&world);
         world.break_ring(0);
-        let errors = on(&world, 0, async move |pool| {
-            let conn = &held[0];
-            let mut errors = vec![
-                ping(conn).await.unwrap_err(),
-                pool.get(NAME).await.unwrap_err(),
-            ];
+        let errors = world.run_on(0, async move {
+            let mut errors = vec![ping(&held[0]).await.unwrap_err()];
+            errors.push(pool.get(NAME).await.unwrap_err());
             errors.push(held[1].read_chunk().await.unwrap_err());
-            Ok(errors)
+            errors
         });
         for error in errors.unwrap() {
             assert!(

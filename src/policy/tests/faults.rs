@@ -43,6 +43,48 @@ fn c3_c14_whatever_the_number_the_next_address_is_tried_and_the_name_is_kept() {
 }
 
 #[test]
+fn r1_r2_r3_what_this_host_lacks_says_nothing_of_the_address() {
+    for errno in [99, 105, 12, 24, 23] {
+        let mut h = with(|s| s.connect_retry_delay = MS);
+        h.addresses = 2;
+        let ep = h.endpoint("a:1");
+        let waiter = h.wait(ep);
+        let mut dialed = Vec::new();
+        // Both addresses fail for want of something here; the round after that is not held back.
+        for _ in 0..2 {
+            let dial = h.answer_until(is_dial).unwrap();
+            let Action::Dial { conn, .. } = dial else {
+                panic!("{dial:?}");
+            };
+            dialed.push(last_byte(&dial));
+            let error = Error::from_errno(ErrorKind::Connect, errno);
+            h.event(Event::ConnectFailed { conn, error });
+        }
+        assert_ne!(dialed[0], dialed[1]);
+        h.pass(MS * 2);
+        // A peer that refuses is suspect, and comes last; these are not, so either may come first.
+        let dial = h.answer_until(is_dial).unwrap();
+        let Action::Dial { conn, .. } = dial else {
+            panic!("{dial:?}");
+        };
+        h.event(Event::ConnectFailed {
+            conn,
+            error: crate::policy::harness::refused(),
+        });
+        let other = h.answer_until(is_dial).unwrap();
+        assert_ne!(last_byte(&dial), last_byte(&other));
+        h.answer(&other);
+        h.answer_all();
+        let conn = h.granted(waiter).unwrap();
+        h.put(conn);
+        // Only the one that refused is tried last now.
+        let [first, second] = [h.hit(ep), h.open(ep)];
+        let to = |conn| h.policy.address(conn).unwrap();
+        assert_eq!(to(first), to(second), "errno {errno}");
+    }
+}
+
+#[test]
 fn c10_an_outage_that_ends_with_many_waiting_brings_few_connects_at_once() {
     let mut h = with(|s| {
         s.max_connections = 64;

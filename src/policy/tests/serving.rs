@@ -337,3 +337,31 @@ fn r19_one_call_handles_a_bounded_batch_of_deadlines() {
     assert_eq!(h.counts(ep).waiters, 36);
     assert!(h.policy.poll_timeout().is_some_and(|next| next <= h.now));
 }
+
+#[test]
+fn a_get_that_comes_before_the_timer_has_no_connection_idle_too_long() {
+    let mut h = with(|s| s.health_check = false);
+    let ep = h.endpoint("a:1");
+    let (a, b) = (h.open(ep), h.open(ep));
+    h.put(a);
+    h.now = h.now.plus(Duration::from_secs(1));
+    h.put(b);
+    // The process stood still: nobody looked at the timers.
+    h.now = h.now.plus(Duration::from_secs(59));
+    assert_eq!(h.hit(ep), b);
+    h.wait(ep);
+    assert_eq!(h.close_reason(a), Some(CloseReason::IdleTime));
+}
+
+#[test]
+fn a_wait_may_be_told_to_begin_later_than_its_get() {
+    let mut h = with(|s| s.get_timeout = Duration::from_secs(5));
+    let ep = h.endpoint("a:1");
+    let waiter = h.wait(ep);
+    h.now = h.now.plus(Duration::from_secs(60));
+    h.policy.wait_from(h.now, waiter);
+    h.pass(Duration::from_millis(4_999));
+    assert!(h.failure(waiter).is_none());
+    h.pass(MS);
+    assert_eq!(h.failure(waiter).unwrap().kind(), ErrorKind::GetTimeout);
+}
