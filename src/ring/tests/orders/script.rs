@@ -156,7 +156,7 @@ impl Script {
         };
         let (own, over) = self.connect_ends(&doing)[end / 2];
         let (own, over) = (last(user_data, own), last(limit, over));
-        let (first, second) = if end % 2 == 0 {
+        let (first, second) = if end.is_multiple_of(2) {
             (own, over)
         } else {
             (over, own)
