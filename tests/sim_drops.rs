@@ -271,7 +271,7 @@ fn c11_k13_k4_a_get_dropped_while_its_connect_ends_at_its_limit() {
 }
 
 #[test]
-fn c1_c2_k4_k6_a_get_dropped_while_addresses_fail() {
+fn c1_k4_a_get_dropped_while_addresses_fail() {
     let case = Case {
         faults: &[
             Fault::Refused,

@@ -106,6 +106,10 @@ impl Ring {
         self.queue.stats.leaked = leaked_ops as u64;
         self.pool.leak();
         self.ops.leak();
+        if !self.forked() {
+            // Its sockets go now and not when the last handle of a user does: the permits do too.
+            self.queue.close();
+        }
         Drained {
             clean: leaked_ops == 0,
             leaked_ops,

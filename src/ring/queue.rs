@@ -92,6 +92,13 @@ impl Queue {
         self.kernel.fd()
     }
 
+    /// Closes the ring: the kernel ends what is in flight, in its own time, and closes every
+    /// descriptor in the table. What operations point at must have been leaked (D10).
+    pub(super) fn close(&mut self) {
+        self.dead.get_or_insert(libc::ENXIO);
+        self.kernel = Kernel::Closed;
+    }
+
     /// The kernel's own way to register; nothing if the kernel is played.
     pub(super) fn submitter(&self) -> Option<Submitter<'_>> {
         self.kernel.submitter()

@@ -47,6 +47,8 @@ pub(in crate::ring) enum Kernel {
     Linux(Linux),
     #[cfg(feature = "sim")]
     Played(Played),
+    /// Closed for ever.
+    Closed,
 }
 
 impl Kernel {
@@ -60,6 +62,7 @@ impl Kernel {
             Kernel::Linux(linux) => Some(linux.submitter()),
             #[cfg(feature = "sim")]
             Kernel::Played(_) => None,
+            Kernel::Closed => None,
         }
     }
 
@@ -69,6 +72,7 @@ impl Kernel {
             Kernel::Linux(linux) => linux.fd(),
             #[cfg(feature = "sim")]
             Kernel::Played(_) => Err(io::ErrorKind::Unsupported.into()),
+            Kernel::Closed => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -79,6 +83,7 @@ impl Kernel {
             Kernel::Linux(linux) => linux.has_completions(),
             #[cfg(feature = "sim")]
             Kernel::Played(played) => played.has_completions(),
+            Kernel::Closed => false,
         }
     }
 
@@ -88,6 +93,7 @@ impl Kernel {
             Kernel::Linux(linux) => linux.overflowed(),
             #[cfg(feature = "sim")]
             Kernel::Played(played) => played.overflowed(),
+            Kernel::Closed => false,
         }
     }
 
@@ -98,6 +104,7 @@ impl Kernel {
             Kernel::Linux(linux) => linux.waiting(),
             #[cfg(feature = "sim")]
             Kernel::Played(played) => played.waiting(),
+            Kernel::Closed => 0,
         }
     }
 
@@ -114,6 +121,7 @@ impl Kernel {
             #[cfg(feature = "sim")]
             // SAFETY: the caller's promise.
             Kernel::Played(played) => unsafe { played.push(entries) },
+            Kernel::Closed => false,
         }
     }
 
@@ -123,6 +131,7 @@ impl Kernel {
             Kernel::Linux(linux) => linux.enter(enter),
             #[cfg(feature = "sim")]
             Kernel::Played(played) => played.enter(enter),
+            Kernel::Closed => Err(libc::ENXIO),
         }
     }
 
@@ -132,6 +141,7 @@ impl Kernel {
             Kernel::Linux(linux) => linux.take(out, max),
             #[cfg(feature = "sim")]
             Kernel::Played(played) => played.take(out, max),
+            Kernel::Closed => {}
         }
     }
 
@@ -141,13 +151,14 @@ impl Kernel {
             Kernel::Linux(linux) => linux.submitter().unregister_buf_ring(group).is_ok(),
             #[cfg(feature = "sim")]
             Kernel::Played(played) => played.unregister_buffers(),
+            Kernel::Closed => true,
         }
     }
 
     /// The moment now, as this kernel counts it.
     pub(super) fn now(&self) -> Tick {
         match self {
-            Kernel::Linux(_) => clock::now(),
+            Kernel::Linux(_) | Kernel::Closed => clock::now(),
             #[cfg(feature = "sim")]
             Kernel::Played(played) => played.now(),
         }
@@ -156,7 +167,7 @@ impl Kernel {
     /// Lets `time` pass on this thread.
     pub(super) fn pause(&mut self, time: Duration) {
         match self {
-            Kernel::Linux(_) => thread::sleep(time),
+            Kernel::Linux(_) | Kernel::Closed => thread::sleep(time),
             #[cfg(feature = "sim")]
             Kernel::Played(played) => played.pause(time),
         }
