@@ -22,8 +22,8 @@ step_docs() {
     RUSTDOCFLAGS='-D warnings' run cargo doc --no-deps --all-features
 }
 
-step_tests_cli() {
-    run cargo test --features cli
+step_tests_features() {
+    run cargo test --features cli,sim
 }
 
 # A folder of its own: other flags would rebuild everything twice.
@@ -46,6 +46,7 @@ step_asan() {
         printf 'leaks are not looked for: tracing is not allowed here\n'
     fi
     with_asan 0 --lib ring::
+    with_asan 0 --test sim
     with_asan "$leaks" --test cancel --test boundaries -- --skip "$forgets"
     with_asan 0 --test cancel "$forgets"
 }
@@ -63,6 +64,7 @@ with_asan() {
 step_powerset() {
     run cargo check --no-default-features
     run cargo check --no-default-features --features cli
+    run cargo check --no-default-features --features sim
 }
 
 step_msrv() {
@@ -76,7 +78,15 @@ step_msrv() {
 }
 
 step_release() {
-    run cargo build --release --features cli
+    run cargo build --release --features cli,sim
+}
+
+# Seeds that failed once, and fresh ones. A seed that fails is printed with the command that shows it.
+step_simulate() {
+    run "$(ringpool)" simulate --seeds tests/seeds.txt >"$scratch/past"
+    head -1 "$scratch/past"
+    run "$(ringpool)" simulate --schedules 50000 >"$scratch/fresh"
+    head -1 "$scratch/fresh"
 }
 
 step_stress() {

@@ -277,3 +277,32 @@ fn help_names_every_preset() {
         assert!(text.contains(preset), "{preset} is not in\n{text}");
     }
 }
+
+#[cfg(feature = "sim")]
+#[test]
+fn simulate_runs_fresh_seeds_a_file_of_seeds_and_one_seed_with_its_trace() {
+    let many = ringpool(&["simulate", "--schedules", "20", "--from", "1"]);
+    assert!(many.status.success(), "{}", err(&many));
+    assert!(out(&many).starts_with("20 schedules in "), "{}", out(&many));
+
+    let file = scratch("seeds.txt");
+    std::fs::write(&file, "# two\n3\n\n4 # the other\n").unwrap();
+    let listed = ringpool(&["simulate", "--seeds", file.to_str().unwrap()]);
+    assert!(listed.status.success(), "{}", err(&listed));
+    assert!(out(&listed).starts_with("2 schedules in "));
+
+    std::fs::write(&file, "3\nfour\n").unwrap();
+    let bad = ringpool(&["simulate", "--seeds", file.to_str().unwrap()]);
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(
+        err(&bad).contains("seeds.txt:2: \"four\" is not a seed"),
+        "{}",
+        err(&bad)
+    );
+
+    let trace = || out(&ringpool(&["simulate", "--seed", "5", "--trace"]));
+    let first = trace();
+    assert!(first.lines().count() > 100 && first.contains("seed 5: "));
+    // Another process, where hash maps have other orders.
+    assert_eq!(first, trace());
+}

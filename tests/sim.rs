@@ -126,3 +126,40 @@ fn p13_m3_an_answer_to_init_that_came_while_the_process_stood_still_is_in_time()
             .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }
 }
+
+#[test]
+fn seeds_that_failed_once_pass() {
+    sim::swarm::hide_injected_panics();
+    let seeds = include_str!("seeds.txt").lines();
+    let seeds = seeds.filter_map(|line| line.split('#').next()?.trim().parse::<u64>().ok());
+    let mut count = 0;
+    for seed in seeds {
+        let outcome = sim::swarm::run(seed, &[], false);
+        assert_eq!(outcome.failure, None, "seed {seed}");
+        count += 1;
+    }
+    assert!(count >= 10);
+}
+
+#[test]
+fn schedules_without_their_faults_have_none() {
+    for seed in 0..20 {
+        let all = sim::swarm::run(seed, &[], false);
+        let none = sim::swarm::run(seed, &all.faults, false);
+        assert!(none.faults.is_empty());
+        assert_eq!(none.failure, None, "seed {seed}");
+        let natural = [
+            "QueueFull",
+            "Overflow",
+            "NoBuffer",
+            "TooManyWaiters",
+            "NoSlot",
+        ];
+        for (fault, count) in &none.fired {
+            assert!(
+                *count == 0 || natural.contains(&fault.name()),
+                "{fault}: {count}"
+            );
+        }
+    }
+}
