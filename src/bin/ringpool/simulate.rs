@@ -171,7 +171,7 @@ fn work(seeds: &Seeds, next: &AtomicU64, failed: &AtomicBool) -> Sum {
         let outcome = swarm::run(seed, &[], false);
         sum.add(&outcome);
         let mut failure = outcome.failure;
-        if failure.is_none() && n % TWICE == 0 {
+        if failure.is_none() && n.is_multiple_of(TWICE) {
             sum.compared += 1;
             failure = differs(seed);
         }

@@ -43,6 +43,7 @@ pub(super) struct Enter {
 }
 
 /// Who takes the entries and gives the completions.
+#[allow(clippy::large_enum_variant)] // one for each ring, and looked into on every hit
 pub(in crate::ring) enum Kernel {
     Linux(Linux),
     #[cfg(feature = "sim")]

@@ -284,8 +284,11 @@ impl Buffers {
 
     fn entry(&self, at: u16) -> (u16, u64, u32) {
         let at = usize::from(at & (self.pool.count() - 1));
-        // SAFETY: below the count, so inside of the mapping, and published before the tail was.
-        let entry = unsafe { self.entries.add(at).as_ref() };
+        // SAFETY: below the count, so inside of the mapping.
+        let entry = unsafe { self.entries.add(at) };
+        // SAFETY: published before the tail was; its owner writes to an entry again only after the
+        // buffer in it was used.
+        let entry = unsafe { entry.as_ref() };
         (entry.bid(), entry.addr(), entry.len())
     }
 
