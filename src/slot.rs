@@ -177,4 +177,9 @@ mod tests {
         assert_eq!(keys.len(), 1);
         assert_eq!(slots.get(keys[0]), Some(&'b'));
     }
+
+    #[test]
+    fn a_key_is_printed_as_its_index_and_generation() {
+        assert_eq!(format!("{:?}", Key::new(3, 2)), "3#2");
+    }
 }

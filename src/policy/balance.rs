@@ -152,7 +152,7 @@ impl Addresses {
         }
     }
 
-    /// The connect was given up without a verdict on the address.
+    /// The connect failed for want of something on this host: no verdict on the address.
     pub(crate) fn given_up(&mut self, address: SocketAddr) {
         if let Some(entry) = self.find(address) {
             entry.dialing = entry.dialing.saturating_sub(1);
@@ -259,5 +259,63 @@ mod tests {
             list.pick(Tick::ZERO, &[], Tick::NEVER, &mut rng),
             Some(address(7))
         );
+    }
+
+    #[test]
+    fn an_address_that_never_failed_is_not_suspect_while_it_is_dialed() {
+        let mut list = addresses(2);
+        let mut rng = Rng::new(1);
+        list.note_held(&[0, 9]);
+        list.dialing(address(1));
+        assert_eq!(
+            list.pick(Tick::ZERO, &[], Tick::NEVER, &mut rng),
+            Some(address(1))
+        );
+    }
+
+    #[test]
+    fn a_connect_counts_as_a_connection_until_it_fails() {
+        let mut list = addresses(2);
+        let mut rng = Rng::new(1);
+        list.note_held(&[1, 2]);
+        list.dialing(address(1));
+        list.dialing(address(1));
+        assert_eq!(
+            list.pick(Tick::ZERO, &[], Tick::NEVER, &mut rng),
+            Some(address(2))
+        );
+        list.failed(Tick::ZERO, address(1), &mut rng);
+        list.failed(Tick::ZERO, address(1), &mut rng);
+        let later = Tick::ZERO.plus(SUSPECT_CAP * 2);
+        assert_eq!(
+            list.pick(later, &[], Tick::NEVER, &mut rng),
+            Some(address(1))
+        );
+    }
+
+    #[test]
+    fn a_connect_that_succeeded_is_no_probe_any_more() {
+        let mut list = addresses(2);
+        let mut rng = Rng::new(1);
+        list.note_held(&[0, 9]);
+        list.dialing(address(1));
+        list.succeeded(address(1));
+        list.dialing(address(1));
+        list.failed(Tick::ZERO, address(1), &mut rng);
+        let later = Tick::ZERO.plus(SUSPECT_CAP * 2);
+        assert_eq!(
+            list.pick(later, &[], Tick::NEVER, &mut rng),
+            Some(address(1))
+        );
+    }
+
+    #[test]
+    fn the_pause_of_a_suspect_address_is_over_at_its_end() {
+        let mut list = addresses(2);
+        let mut rng = Rng::new(1);
+        list.note_held(&[0, 9]);
+        list.failed(Tick::ZERO, address(1), &mut rng);
+        let end = list.list[0].suspect_until;
+        assert_eq!(list.pick(end, &[], Tick::NEVER, &mut rng), Some(address(1)));
     }
 }

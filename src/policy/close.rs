@@ -163,7 +163,6 @@ impl PoolPolicy {
             let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
                 continue;
             };
-            bucket.demand = None;
             if bucket.permit == Permit::Queued {
                 bucket.permit = Permit::None;
                 self.actions.push_back(Action::WithdrawPermit { endpoint });

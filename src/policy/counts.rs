@@ -88,4 +88,24 @@ mod tests {
             assert_eq!(reason as usize, index);
         }
     }
+
+    #[test]
+    fn without_gauges_only_what_happened_is_left() {
+        let mut counts = Counts {
+            idle: 1,
+            checking: 1,
+            in_use: 1,
+            connecting: 1,
+            closing: 1,
+            waiters: 1,
+            created: 7,
+            ..Counts::default()
+        };
+        counts.clear_gauges();
+        let left = Counts {
+            created: 7,
+            ..Counts::default()
+        };
+        assert_eq!(counts, left);
+    }
 }

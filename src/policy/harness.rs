@@ -28,6 +28,8 @@ pub(crate) struct Harness {
     pub(crate) addresses: u8,
     /// What `Initialised` says.
     pub(crate) capacity: u32,
+    /// Answers and deadlines so far.
+    steps: u32,
 }
 
 /// Settings with small numbers, for tests.
@@ -56,6 +58,7 @@ impl Harness {
             queued: VecDeque::new(),
             addresses: 1,
             capacity: 1,
+            steps: 0,
         }
     }
 
@@ -130,6 +133,7 @@ impl Harness {
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now.plus(time);
         while let Some(next) = self.policy.poll_timeout().filter(|next| *next <= end) {
+            self.step();
             self.now = self.now.max(next);
             self.policy.handle_timeout(self.now);
             self.pump();
@@ -137,8 +141,15 @@ impl Harness {
         self.now = end;
     }
 
+    /// A policy that asks without end fails its test; it does not hang it.
+    fn step(&mut self) {
+        self.steps += 1;
+        assert!(self.steps < 10_000, "it asks without end");
+    }
+
     /// The good answer to the action.
     pub(crate) fn answer(&mut self, action: &Action) {
+        self.step();
         let event = match *action {
             Action::Resolve { endpoint } => Event::Resolved {
                 endpoint,
@@ -172,6 +183,7 @@ impl Harness {
 
     /// The bad answer to the action, where there is one.
     pub(crate) fn refuse(&mut self, action: &Action) {
+        self.step();
         let event = match *action {
             Action::Resolve { endpoint } => Event::ResolveFailed {
                 endpoint,

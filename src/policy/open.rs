@@ -147,9 +147,9 @@ impl PoolPolicy {
         let error = error.context(format!("connecting to {}", bucket.label));
         bucket.last_error = Some(error.clone());
         bucket.retry_at = again;
-        if bucket.counts.live() == 0 && bucket.openings == 0 {
-            self.fail_waiters(endpoint, u64::MAX, &error);
-        }
+        // Where no address was ever known there is no connection, and no opening, that could serve
+        // those who wait.
+        self.fail_waiters(endpoint, u64::MAX, &error);
         self.settle(now, endpoint);
         Some(())
     }
@@ -320,7 +320,7 @@ impl PoolPolicy {
             return;
         };
         if self.draining {
-            bucket.addresses.given_up(address);
+            // No address is picked any more, so that none keeps account of it.
             bucket.openings -= 1;
             self.return_permit(endpoint);
             return;

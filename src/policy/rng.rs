@@ -49,6 +49,23 @@ mod tests {
     }
 
     #[test]
+    fn the_numbers_are_those_of_splitmix64() {
+        let mut rng = Rng::new(0);
+        let known = [0xE220_A839_7B1D_CDAF, 0x6E78_9E6A_A1B9_65F4];
+        assert_eq!([rng.next(), rng.next()], known);
+    }
+
+    #[test]
+    fn a_part_is_anything_from_nothing_to_the_whole() {
+        let mut rng = Rng::new(1);
+        let mut seen = [false; 4];
+        for _ in 0..200 {
+            seen[rng.part_of(Duration::from_nanos(3)).as_nanos() as usize] = true;
+        }
+        assert_eq!(seen, [true; 4]);
+    }
+
+    #[test]
     fn a_bound_is_kept_and_every_value_below_it_comes() {
         let mut rng = Rng::new(1);
         let mut seen = [false; 5];

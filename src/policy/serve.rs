@@ -204,14 +204,15 @@ impl PoolPolicy {
                 .is_none_or(|oldest| oldest > fair)
     }
 
-    /// Whether the opening that has waited longest for a descriptor slot does so for a waiter that
+    /// Whether the opening that the next freed descriptor slot goes to wants it for a waiter that
     /// is older than the oldest here: an endpoint with many waiters must not keep all slots.
     #[inline]
     fn slot_is_due_elsewhere(&self, endpoint: EndpointKey) -> bool {
-        let Some(parked) = self.slot_queue.front() else {
+        // The slots of connections that close go to the openings before it.
+        let Some(parked) = self.slot_queue.get(self.closing) else {
             return false;
         };
-        if *parked == endpoint || self.closing >= self.slot_queue.len() {
+        if *parked == endpoint {
             return false;
         }
         match (self.oldest_wait(*parked), self.oldest_wait(endpoint)) {

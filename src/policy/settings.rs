@@ -55,3 +55,22 @@ impl From<&Config> for Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hooks::Hook;
+
+    #[test]
+    fn any_one_hook_is_enough_to_be_told() {
+        let told = |change: fn(&mut Config, Hook)| {
+            let mut config = Config::default();
+            change(&mut config, Hook::new(|_| {}));
+            Settings::from(&config).notify
+        };
+        assert!(!told(|_, _| {}));
+        assert!(told(|c, hook| c.on_connection_created = Some(hook)));
+        assert!(told(|c, hook| c.on_connection_reused = Some(hook)));
+        assert!(told(|c, hook| c.on_connection_closed = Some(hook)));
+    }
+}

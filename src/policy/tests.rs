@@ -4,8 +4,13 @@ use super::Settings;
 use super::event::Action;
 use super::harness::{Harness, settings};
 
+mod addresses;
+mod ending;
+mod fairness;
 mod faults;
+mod health;
 mod opening;
+mod rounds;
 mod serving;
 
 fn is_dial(action: &Action) -> bool {

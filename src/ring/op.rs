@@ -229,6 +229,12 @@ impl OpTable {
         Some(slot.dial.insert(dial))
     }
 
+    /// What the steps of a connect point at, while it is kept.
+    #[cfg(test)]
+    pub(super) fn dial(&self, key: Key) -> Option<&Dial> {
+        self.slot(key)?.dial.as_deref()
+    }
+
     /// Keeps the bytes that the next send will point at.
     pub(super) fn set_payload(&mut self, key: Key, payload: Payload) -> Option<&Payload> {
         let slot = self.slot_mut(key)?;

@@ -97,7 +97,9 @@ mod tests {
         let mailbox = Mailbox::new(8, Arc::new(Wake::new()));
         mailbox.push("a").unwrap();
         mailbox.push("b").unwrap();
+        assert!(!mailbox.is_closed());
         assert_eq!(mailbox.close(), ["a", "b"]);
+        assert!(mailbox.is_closed());
         assert_eq!(mailbox.push("c"), Err("c"));
         assert_eq!(mailbox.pop(), None);
         assert!(mailbox.close().is_empty());

@@ -219,12 +219,16 @@ mod tests {
     #[test]
     fn a_full_table_drops_the_expired_first_and_then_the_oldest() {
         let names = Names::new();
-        names.insert(at(0), "expiring", found(5));
         for n in 1..MAX_NAMES {
             names.insert(at(0), &format!("name{n}"), found(100));
         }
+        names.insert(at(0), "expiring", found(6));
+        names.insert(at(5), "name9", found(100));
+        assert!(names.get(at(5), "expiring").is_some(), "no room was needed");
         names.insert(at(6), "next", found(100));
         assert!(names.get(at(6), "name1").is_some());
+        names.insert(at(6), "name9", found(100));
+        assert!(names.get(at(6), "name1").is_some(), "no room was needed");
         names.insert(at(6), "another", found(100));
         assert!(names.get(at(6), "name1").is_none());
         assert!(names.get(at(6), "name2").is_some());

@@ -192,9 +192,6 @@ impl State {
         if shard.epoch < account.epoch {
             return None;
         }
-        if account.epoch == 0 {
-            account.epoch = shard.epoch;
-        }
         debug_assert!(
             shard.epoch == account.epoch || account.held == 0,
             "the tenant before {shard:?} has not been forgotten"

@@ -164,6 +164,8 @@ mod tests {
         published.publish(old, &[4, 10]);
         assert_eq!(*published.totals(), [0, 10]);
         published.publish(heir, &[1, 2]);
+        published.retire(old);
+        published.forget(old);
         assert_eq!(*published.totals(), [1, 12]);
         assert_eq!(*published.of(old), [0, 0]);
         assert_eq!(*published.of(heir), [1, 2]);

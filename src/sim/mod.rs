@@ -22,7 +22,7 @@
 //!     let second = pool.get("redis.test:6379").await?;
 //!     second.write_all(b"PING\r\n").await?;
 //!     assert_eq!(second.read_line(64).await.unwrap_err().kind(), ErrorKind::Closed);
-//!     ringpool::Result::Ok(())
+//!     Ok::<(), ringpool::Error>(())
 //! })??;
 //! assert_eq!(server.received(0), b"PING\r\n");
 //! # Ok::<(), Box<dyn std::error::Error>>(())

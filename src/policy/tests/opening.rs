@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::event::{Action, CloseReason, Event};
+use super::super::event::{Action, CloseReason, ConnKey, Event};
 use super::super::harness::MS;
 use super::{is_dial, with};
 
@@ -106,7 +106,7 @@ fn after_the_last_round_the_waiters_get_the_whole_story() {
         "connection refused (os error 111), connecting to tcp:127.0.0.1:80, \
          connecting to localhost:80, after 3 retry attempts"
     );
-    assert_eq!(h.held, 0);
+    assert_eq!((h.held, h.counts(ep).failed), (0, 1));
 }
 
 #[test]
@@ -265,4 +265,127 @@ fn a_pause_that_ends_unwanted_is_forgotten() {
     h.refuse_dials();
     let text = h.failure(waiter).unwrap().to_string();
     assert!(text.ends_with("after 1 retry attempts"), "{text}");
+}
+
+#[test]
+fn min_idle_opens_nothing_for_an_endpoint_that_nobody_asked_for() {
+    let mut h = with(|s| s.min_idle = 1);
+    let ep = h.endpoint("a:1");
+    h.policy.clear_endpoint(h.now, ep);
+    h.pump();
+    assert!(h.asked.is_empty());
+}
+
+#[test]
+fn min_idle_ends_when_the_last_get_is_as_long_ago_as_a_connection_may_idle() {
+    let mut h = with(|s| s.min_idle = 1);
+    let ep = h.endpoint("a:1");
+    let conn = h.open(ep);
+    h.put(conn);
+    assert_eq!(h.counts(ep).idle, 2);
+    h.pass(Duration::from_secs(60));
+    h.answer_all();
+    assert_eq!(h.counts(ep).slots(), 0);
+}
+
+#[test]
+fn min_idle_that_finds_no_permit_asks_again_after_a_second() {
+    let mut h = with(|s| s.min_idle = 1);
+    h.limit = 2;
+    let ep = h.endpoint("a:1");
+    h.open(ep);
+    h.hit(ep);
+    h.answer_all();
+    assert_eq!((h.queued.len(), h.counts(ep).slots()), (0, 2));
+    h.limit = 3;
+    h.pass(MS * 999);
+    h.answer_all();
+    assert_eq!(h.counts(ep).slots(), 2);
+    h.pass(MS);
+    h.answer_all();
+    assert_eq!(h.counts(ep).idle, 1);
+}
+
+#[test]
+fn min_idle_asks_again_at_the_end_of_its_pause() {
+    let mut h = with(|s| s.min_idle = 1);
+    h.limit = 1;
+    let ep = h.endpoint("a:1");
+    h.open(ep);
+    h.limit = 2;
+    // An event comes before the deadline of the same moment is handled.
+    h.now = h.now.plus(MS * 1_000);
+    h.policy.clear_endpoint(h.now, ep);
+    h.pump();
+    h.answer_all();
+    assert_eq!(h.counts(ep).idle, 1);
+}
+
+#[test]
+fn min_idle_resolves_again_after_a_failure_though_nobody_waits() {
+    let mut h = with(|s| s.min_idle = 1);
+    let ep = h.endpoint("a:1");
+    h.wait(ep);
+    let resolve = h.asked.pop_front().unwrap();
+    h.refuse(&resolve);
+    assert_eq!(h.counts(ep).waiters, 0);
+    h.pass(MS * 125);
+    h.answer_all();
+    assert_eq!(h.counts(ep).idle, 1);
+}
+
+#[test]
+fn min_idle_is_reached_one_by_one_and_again_after_every_hit() {
+    let mut h = with(|s| {
+        s.min_idle = 3;
+        s.max_connecting = 1;
+    });
+    let ep = h.endpoint("a:1");
+    h.open(ep);
+    assert_eq!((h.counts(ep).idle, h.counts(ep).in_use), (3, 1));
+    h.hit(ep);
+    h.answer_all();
+    assert_eq!((h.counts(ep).idle, h.counts(ep).in_use), (3, 2));
+}
+
+#[test]
+fn min_idle_is_kept_for_as_long_after_every_kind_of_get() {
+    for waits in [true, false] {
+        let mut h = with(|s| {
+            s.min_idle = 1;
+            s.health_check = false;
+        });
+        let ep = h.endpoint("a:1");
+        let conn = h.open(ep);
+        h.put(conn);
+        h.pass(Duration::from_secs(59));
+        if waits {
+            h.hit(ep);
+        } else {
+            assert!(h.policy.try_get(h.now, ep).is_some());
+            h.pump();
+        }
+        h.pass(Duration::from_secs(1));
+        h.answer_all();
+        assert_eq!((h.counts(ep).idle, h.counts(ep).in_use), (1, 1));
+    }
+}
+
+#[test]
+fn what_breaks_before_its_first_use_is_replaced_after_a_second() {
+    let mut h = with(|s| s.min_idle = 1);
+    let ep = h.endpoint("a:1");
+    h.open(ep);
+    let idle = h.policy.endpoints.get(ep.0).and_then(|b| b.idle.first());
+    h.event(Event::Broken {
+        conn: ConnKey(idle.unwrap()),
+        reason: CloseReason::Reset,
+    });
+    h.answer_all();
+    h.pass(MS * 999);
+    h.answer_all();
+    assert_eq!(h.counts(ep).idle, 0);
+    h.pass(MS);
+    h.answer_all();
+    assert_eq!(h.counts(ep).idle, 1);
 }

@@ -22,6 +22,7 @@ fn a_hit_and_a_clean_return_push_no_action_and_set_no_timer() {
     h.put(conn);
     assert_eq!((h.log.len(), h.policy.timers.len()), (0, timers));
     assert_eq!(h.policy.poll_timeout(), deadline);
+    assert_eq!((h.counts(ep).gets, h.counts(ep).reused), (2, 1));
 }
 
 #[test]
@@ -45,6 +46,7 @@ fn waiters_are_served_in_the_order_of_arrival_and_each_ends_once() {
     let waiters = [h.wait(ep), h.wait(ep), h.wait(ep)];
     h.answer_all();
     h.cancel(waiters[1]);
+    assert_eq!((h.counts(ep).cancelled, h.counts(ep).waiters), (1, 2));
     h.log.clear();
     h.put(conn);
     assert_eq!(h.granted(waiters[0]), Some(conn));
@@ -65,6 +67,8 @@ fn r16_too_many_waiters_are_refused_with_figures() {
     let error = h.get(ep).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exhausted);
     assert_eq!(error.exhaustion().unwrap().waiters, 1);
+    let counts = h.counts(ep);
+    assert_eq!((counts.gets, counts.waited, counts.refused), (2, 1, 1));
 }
 
 #[test]
@@ -325,6 +329,20 @@ fn a_full_table_of_endpoints_lets_go_of_the_least_lately_used_one_that_is_unused
 }
 
 #[test]
+fn a_get_makes_its_endpoint_the_latest_used() {
+    let mut h = with(|s| s.max_endpoints = 2);
+    let a = h.endpoint("a:1");
+    h.pass(MS);
+    let b = h.endpoint("b:1");
+    h.pass(MS);
+    let waiter = h.wait(a);
+    h.cancel(waiter);
+    h.answer_all();
+    h.endpoint("c:1");
+    assert!(h.policy.counts(a).is_some() && h.policy.counts(b).is_none());
+}
+
+#[test]
 fn r19_one_call_handles_a_bounded_batch_of_deadlines() {
     let mut h = with(|_| {});
     let ep = h.endpoint("a:1");
@@ -364,4 +382,93 @@ fn a_wait_may_be_told_to_begin_later_than_its_get() {
     assert!(h.failure(waiter).is_none());
     h.pass(MS);
     assert_eq!(h.failure(waiter).unwrap().kind(), ErrorKind::GetTimeout);
+}
+
+#[test]
+fn since_when_the_oldest_waits_is_known() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a:1");
+    assert_eq!(h.policy.oldest_wait(ep), None);
+    let (first, since) = (h.wait(ep), h.now);
+    h.pass(MS * 7);
+    h.wait(ep);
+    assert_eq!(h.policy.oldest_wait(ep), Some(since));
+    h.cancel(first);
+    assert_eq!(h.policy.oldest_wait(ep), Some(h.now));
+}
+
+#[test]
+fn there_is_work_until_every_action_was_polled() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a:1");
+    assert!(!h.policy.has_work());
+    h.policy.get(h.now, ep).unwrap();
+    assert!(h.policy.has_work());
+    h.pump();
+    assert!(!h.policy.has_work());
+}
+
+#[test]
+fn the_first_use_of_a_connection_is_no_reuse() {
+    let mut h = with(|s| s.notify = true);
+    let ep = h.endpoint("a:1");
+    let waiter = h.wait(ep);
+    let dial = h.answer_until(is_dial).unwrap();
+    h.cancel(waiter);
+    h.answer(&dial);
+    h.answer_all();
+    h.hit(ep);
+    let told = h.logged(|a| matches!(a, Action::Notify { .. }));
+    assert_eq!((told, h.counts(ep).reused), (1, 0), "created, not reused");
+}
+
+#[test]
+fn a_connection_whose_lifetime_is_over_is_not_handed_out() {
+    let mut h = with(|s| {
+        s.max_connection_lifetime = Duration::from_secs(10);
+        s.get_timeout = Duration::from_secs(20);
+    });
+    let ep = h.endpoint("a:1");
+    let conn = h.open(ep);
+    h.put(conn);
+    // The get comes before the deadline of the same moment is handled.
+    h.now = h.policy.poll_timeout().unwrap();
+    let waiter = h.wait(ep);
+    assert_eq!(h.close_reason(conn), Some(CloseReason::Lifetime));
+    h.answer_all();
+    assert!(h.granted(waiter).is_some());
+}
+
+#[test]
+fn a_lifetime_ends_an_idle_connection_at_once_and_one_in_use_at_its_return() {
+    let mut h = with(|s| {
+        s.max_connection_lifetime = Duration::from_secs(10);
+        s.max_idle_time = Duration::from_secs(1000);
+    });
+    let ep = h.endpoint("a:1");
+    let conn = h.open(ep);
+    let end = h.policy.poll_timeout().unwrap();
+    // Shortened by up to a fortieth.
+    assert!(end.since(h.now) > Duration::from_millis(9_740));
+    // It is given back before the deadline of the same moment is handled.
+    h.now = end;
+    h.put(conn);
+    assert_eq!(h.close_reason(conn), Some(CloseReason::Lifetime));
+    h.answer_all();
+    let conn = h.open(ep);
+    h.put(conn);
+    h.pass(Duration::from_secs(10));
+    assert_eq!(h.close_reason(conn), Some(CloseReason::Lifetime));
+}
+
+#[test]
+fn a_get_that_waited_too_long_takes_its_permit_request_back() {
+    let mut h = with(|_| {});
+    h.limit = 0;
+    let ep = h.endpoint("a:1");
+    h.wait(ep);
+    h.answer_all();
+    assert_eq!(h.queued.len(), 1);
+    h.pass(Duration::from_secs(5));
+    assert_eq!((h.counts(ep).waiters, h.queued.len()), (0, 0));
 }

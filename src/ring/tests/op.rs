@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use super::key;
-use crate::ring::memory::OpBytes;
-use crate::ring::op::{Completion, OpTable, Payload};
+use crate::ring::memory::{OpBox, OpBytes};
+use crate::ring::op::{Address, Completion, Dial, OpTable, Payload};
+use crate::ring::owned::OwnedBuf;
 use crate::ring::token::{Kind, Token};
 use crate::slot::Key;
 
@@ -21,6 +22,21 @@ fn payload(bytes: &[u8]) -> Payload {
     let mut copy = OpBytes::with_capacity(bytes.len());
     copy.extend(bytes);
     Payload::Copied(copy)
+}
+
+fn dial() -> OpBox<Dial> {
+    let v4 = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: 80,
+        sin_addr: libc::in_addr { s_addr: 1 },
+        sin_zero: [0; 8],
+    };
+    OpBox::new(Dial {
+        address: Address { v4 },
+        address_len: size_of::<libc::sockaddr_in>() as u32,
+        timeout: io_uring::types::Timespec::new(),
+        options: [1; Kind::OPTIONS.len()],
+    })
 }
 
 #[test]
@@ -120,12 +136,69 @@ fn memory_stays_until_the_final_completion() {
 fn leaking_forgets_what_is_in_flight_only() {
     let mut ops = OpTable::new(2);
     assert!(ops.open(key(0)) && ops.open(key(1)));
+    assert!(ops.set_payload(key(0), payload(b"in flight")).is_some());
+    assert!(ops.set_payload(key(1), payload(b"not yet")).is_some());
     let _recv = ops.begin(Kind::Recv, key(0)).unwrap();
     let all = ops.begin(Kind::CancelAll, OpTable::RING);
     assert!(all.is_some());
     ops.leak();
     assert_eq!(ops.in_flight(), 0);
+    assert!(ops.payload(key(0)).is_none() && ops.payload(key(1)).is_some());
     assert_eq!(ops.complete(all.unwrap(), false), Completion::Stale);
+}
+
+#[test]
+fn a_dial_is_freed_when_the_last_of_its_steps_is_final() {
+    let steps = [Kind::Connect, Kind::ConnectTimeout];
+    for kind in steps.into_iter().chain(Kind::OPTIONS) {
+        let mut ops = OpTable::new(1);
+        assert!(ops.open(key(0)));
+        assert!(ops.set_dial(key(0), dial()).is_some());
+        let socket = ops.begin(Kind::Socket, key(0)).unwrap();
+        let step = ops.begin(kind, key(0)).unwrap();
+        ops.begin(Kind::Recv, key(0)).unwrap();
+        ops.complete(socket, false);
+        assert!(ops.dial(key(0)).is_some(), "{kind:?} is in flight");
+        assert!(ops.set_dial(key(0), dial()).is_none(), "{kind:?}");
+        ops.complete(step, true);
+        assert!(ops.dial(key(0)).is_some(), "{kind:?} has more");
+        ops.complete(step, false);
+        assert!(ops.dial(key(0)).is_none(), "{kind:?} was the last");
+        assert!(ops.set_dial(key(0), dial()).is_some());
+    }
+}
+
+#[test]
+fn a_payload_is_sent_from_where_the_last_send_ended() {
+    let mut bytes = OpBytes::with_capacity(5);
+    bytes.extend(b"bytes");
+    let copied = bytes.as_ptr();
+    let owned = OwnedBuf::new(b"bytes".to_vec());
+    let given = owned.as_ptr();
+    for (start, payload) in [
+        (copied, Payload::Copied(bytes)),
+        (given, Payload::Owned(owned)),
+    ] {
+        assert_eq!(payload.len(), 5);
+        assert_eq!(payload.from(0), (start, 5));
+        assert_eq!(payload.from(2), (start.wrapping_add(2), 3));
+        assert_eq!(payload.from(9), (start.wrapping_add(5), 0));
+    }
+}
+
+#[test]
+fn what_is_in_flight_is_known_by_kind() {
+    let mut ops = OpTable::new(2);
+    assert!(ops.open(key(0)) && ops.open(key(1)));
+    ops.begin(Kind::Send, key(0)).unwrap();
+    ops.begin(Kind::Close, key(0)).unwrap();
+    assert!(ops.has(Kind::Send, key(0)) && ops.has(Kind::Close, key(0)));
+    assert!(!ops.has(Kind::Recv, key(0)) && !ops.has(Kind::Send, key(1)));
+    let both = Kind::Send.bit() | Kind::Close.bit();
+    assert_eq!(
+        (ops.outstanding(key(0)), ops.outstanding(key(1))),
+        (both, 0)
+    );
 }
 
 #[derive(Debug, Clone)]

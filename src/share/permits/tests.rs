@@ -85,6 +85,18 @@ mod by_hand {
     }
 
     #[test]
+    fn a_renewed_request_keeps_its_place_and_waits_since_then() {
+        let permits = full(1);
+        permits.acquire(shard(1), at(1));
+        permits.acquire(shard(2), at(2));
+        permits.renew(shard(1), at(9));
+        assert_eq!(permits.oldest_other(shard(0)), Some(at(2)));
+        assert_eq!(permits.oldest_other(shard(2)), Some(at(9)));
+        permits.release(shard(0));
+        assert!(permits.take_granted(shard(1)));
+    }
+
+    #[test]
     fn only_shards_that_hold_something_are_told_of_demand() {
         let permits = full(1);
         permits.acquire(shard(3), at(1));
@@ -114,6 +126,8 @@ mod by_hand {
     fn x6_what_a_dead_shard_still_says_does_not_touch_its_heir() {
         let permits = full(1);
         permits.forget(shard(0));
+        assert_eq!(permits.acquire(shard(0), at(0)).0, Acquire::Queued);
+        assert_eq!(permits.in_use(), 0);
         let heir = ShardId::new(0, 2);
         assert_eq!(permits.acquire(heir, at(1)).0, Acquire::Granted);
         permits.release(shard(0));

@@ -91,6 +91,24 @@ mod by_hand {
     }
 
     #[test]
+    fn a_shard_that_lets_go_of_an_endpoint_leaves_its_counters() {
+        let registry = registry(2, 8, 1);
+        let (rich, poor) = (registry.join().unwrap(), registry.join().unwrap());
+        let shared = registry.shared(&"a:80").unwrap();
+        shared.published().publish(rich.id(), &[1, 5]);
+        shared.retire(rich.id());
+        assert_eq!(*shared.published().totals(), [0, 5]);
+        // It may come back.
+        shared.published().publish(rich.id(), &[2, 3]);
+        assert_eq!(*shared.published().totals(), [2, 8]);
+        shared.acquire(rich.id(), Tick::ZERO);
+        shared.acquire(poor.id(), Tick::ZERO);
+        let since = Tick::from_nanos(7);
+        shared.renew(poor.id(), since);
+        assert_eq!(shared.demand(rich.id()), Some(since));
+    }
+
+    #[test]
     fn notices_of_one_endpoint_coalesce() {
         let registry = registry(2, 8, 1);
         let (rich, poor) = (registry.join().unwrap(), registry.join().unwrap());
@@ -102,6 +120,70 @@ mod by_hand {
         }
         assert_eq!(notices(&rich), [shared.id()]);
         assert!(notices(&rich).is_empty());
+    }
+
+    #[test]
+    fn a_request_that_is_taken_back_leaves_no_demand_and_gets_no_grant() {
+        let registry = registry(2, 8, 1);
+        let (rich, poor) = (registry.join().unwrap(), registry.join().unwrap());
+        let shared = registry.shared(&"a:80").unwrap();
+        assert_eq!(shared.in_use(), 0);
+        shared.acquire(rich.id(), Tick::ZERO);
+        shared.acquire(poor.id(), Tick::ZERO);
+        assert!(!shared.take_granted(poor.id()));
+        shared.withdraw(poor.id());
+        assert_eq!(shared.demand(rich.id()), None);
+        shared.release(rich.id());
+        assert!(!shared.take_granted(poor.id()));
+        assert_eq!(shared.in_use(), 0);
+    }
+
+    #[test]
+    fn what_is_said_to_a_shard_that_left_does_not_reach_its_heir() {
+        let registry = registry(1, 8, 1);
+        let old = registry.join().unwrap().id();
+        let heir = registry.join().unwrap();
+        let shared = registry.shared(&"a:80").unwrap();
+        registry.members.notify(old, shared.id());
+        assert!(notices(&heir).is_empty() && !heir.wake().is_pending());
+        registry.members.notify(heir.id(), shared.id());
+        assert_eq!(notices(&heir), [shared.id()]);
+    }
+
+    #[test]
+    fn a_shard_that_leaves_lets_its_waker_go() {
+        struct Nothing;
+        impl std::task::Wake for Nothing {
+            fn wake(self: Arc<Self>) {}
+        }
+        let registry = registry(1, 8, 1);
+        let member = registry.join().unwrap();
+        let (bell, task) = (member.wake().clone(), Arc::new(Nothing));
+        bell.register(&task.clone().into());
+        assert_eq!(Arc::strong_count(&task), 2);
+        drop(member);
+        assert_eq!(Arc::strong_count(&task), 1);
+    }
+
+    #[test]
+    fn an_index_whose_epochs_are_used_up_is_not_taken_again() {
+        let registry = registry(1, 8, 1);
+        write(&registry.members.seats)[0].epoch = u32::MAX - 2;
+        let last = registry.join().unwrap();
+        assert_eq!(last.id().epoch, u32::MAX - 1);
+        drop(last);
+        assert!(registry.join().is_err());
+    }
+
+    #[test]
+    fn every_shard_may_keep_as_many_endpoints_as_one() {
+        let registry = registry(2, 1, 1);
+        let a = registry.shared(&"a:80").unwrap();
+        let _b = registry.shared(&"b:80").unwrap();
+        assert!(registry.shared(&"c:80").is_err());
+        drop(a);
+        registry.shared(&"c:80").unwrap();
+        assert_eq!(registry.endpoints().len(), 2);
     }
 
     #[test]
