@@ -87,6 +87,8 @@ impl PoolPolicy {
             };
             let counts = &bucket.counts;
             self.check_gauges(counts, conns().map(|(_, conn)| conn));
+            let ready = conns().filter(|(_, conn)| conn.was_ready).count() as u64;
+            assert_eq!(counts.created, counts.closed + ready, "created and closed");
             assert_eq!(counts.waiters as usize, bucket.waiting.len());
             let parked = u32::from(bucket.parked.is_some());
             assert_eq!(bucket.permits, counts.slots() + parked, "permits");

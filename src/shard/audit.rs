@@ -23,6 +23,8 @@ pub(crate) struct Audit {
     pub(crate) waiters: usize,
     pub(crate) buffers_lent: usize,
     pub(crate) ended: bool,
+    /// Its ring can do no more.
+    pub(crate) dead: bool,
 }
 
 impl Shard {
@@ -76,6 +78,7 @@ impl Core {
             waiters: self.waiters.len(),
             buffers_lent: all - free,
             ended: self.ended,
+            dead: self.dead.is_some(),
         };
         if self.ended || self.dead.is_some() {
             return Ok(audit);
@@ -94,6 +97,7 @@ impl Core {
                 ));
             }
             self.check_permits()?;
+            self.check_board()?;
         }
         Ok(audit)
     }
@@ -172,6 +176,25 @@ impl Core {
             }
             if entry.shared.in_use() > entry.shared.limit() {
                 return Err(format!("I13: {} is above its limit", entry.endpoint));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the other cores balance by is what this core has.
+    fn check_board(&self) -> Result<(), String> {
+        for entry in self.endpoints.iter() {
+            let board = entry.shared.board();
+            for address in board.columns().into_iter().map(|column| column.address) {
+                let shown = board.held(self.links.shard(), address);
+                let own = self.cells.iter();
+                let own = own.filter(|it| it.endpoint == entry.key && it.address == address);
+                let own = own.count();
+                if shown as usize != own {
+                    return Err(format!(
+                        "I14: the board shows {shown} connections to {address}, there are {own}"
+                    ));
+                }
             }
         }
         Ok(())

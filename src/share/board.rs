@@ -116,6 +116,16 @@ impl Board {
             .collect()
     }
 
+    /// How many connections `shard` has opening or open at `address`.
+    #[cfg(feature = "sim")]
+    pub(crate) fn held(&self, shard: ShardId, address: SocketAddr) -> u32 {
+        let (known, row) = (read(&self.addresses), self.rows.get(shard));
+        match (column(&known, address), row) {
+            (Some(column), Some(row)) => row.open[column].load(Ordering::Relaxed),
+            _ => 0,
+        }
+    }
+
     /// Zeroes the cells of `shard`: it has ended. What it still writes is ignored.
     pub(super) fn forget(&self, shard: ShardId) {
         let Some(row) = self.rows.get(shard) else {

@@ -108,10 +108,18 @@ impl NameServer for Answers {
             .queries
             .first()
             .and_then(|it| self.zone.find(it.name()));
-        let truth = match &found {
+        let mut truth = match &found {
             Some(entry) => alias(answer(&question, Some(&entry.addresses), entry.ttl), entry),
             None => answer(&question, None, NEGATIVE),
         };
+        if let (true, Ok(stranger)) = (other && found.is_some(), Name::from_ascii("other.test.")) {
+            // Records of another owner may come with the right ones; they answer nothing.
+            let lie = answer(&question, Some(&[FORGED]), 3600).answers.into_iter();
+            truth.answers.extend(lie.map(|mut record| {
+                record.name = stranger.clone();
+                record
+            }));
+        }
         for _ in 0..1 + u32::from(twice) {
             send(asked, at_once, &truth);
         }

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::Injected;
@@ -35,6 +35,8 @@ pub(super) struct Client {
     /// How long a get may take, whatever happens.
     pub(super) patience: Duration,
     pub(super) keeps_handles: bool,
+    /// A handle on the last connection that it gave back.
+    pub(super) old: Option<Stream>,
 }
 
 /// Why a client gives a connection up.
@@ -136,6 +138,8 @@ impl Client {
     /// Asks one to three things on one connection.
     pub(super) async fn exchange(&mut self, handle: &EndpointHandle) -> Given<()> {
         let conn = self.get(handle).await?;
+        // Perhaps on this very connection, but from an earlier checkout (I2).
+        self.try_old();
         for _ in 0..1 + self.rng.below(3) {
             let number = self.truth.ask();
             let (wanted, len) = (self.size(), self.size());
@@ -173,7 +177,19 @@ impl Client {
         } else if self.rng.below(12) == 0 {
             drop(conn);
         } else {
+            self.old = Some(conn.stream().clone());
             conn.release();
+        }
+    }
+
+    /// A handle that was kept must do nothing any more.
+    fn try_old(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Some(old) = self.old.take()
+            && !matches!(old.poll_write(&mut cx, &[JUNK]), Poll::Ready(Err(_)))
+        {
+            self.truth
+                .violate("I2: a handle of an earlier checkout still writes".to_owned());
         }
     }
 

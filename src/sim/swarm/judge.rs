@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::plan::Service;
-use crate::machine::Step;
+use crate::machine::{Fault, State, Step};
 use crate::sim::names::FORGED;
 use crate::sim::world::World;
 
@@ -32,9 +32,12 @@ impl Judge {
     pub(super) fn after(&self, world: &World, step: Step) -> Result<(), String> {
         if let Step::Ran(core) = step {
             if let Some(shard) = world.shard(core) {
-                shard
-                    .audit()
-                    .map_err(|text| format!("core {core}: {text}"))?;
+                let audit = shard.audit();
+                let audit = audit.map_err(|text| format!("core {core}: {text}"))?;
+                let may_die = |state: &mut State| state.faults.happened(Fault::RingDies);
+                if audit.dead && !audit.ended && !world.machine.with(may_die) {
+                    return Err(format!("I7: core {core} gave its ring up, which works"));
+                }
             }
             self.limits(world)?;
         }

@@ -160,6 +160,7 @@ impl Schedule {
             rng,
             name: format!("{}:{}", service.name, service.addresses[0].port()),
             attic: self.attic.clone(),
+            old: None,
             patience: self.plan.config.get_timeout + frozen + LATE,
             keeps_handles: number < LAST
                 && self
