@@ -75,7 +75,9 @@ impl Group {
         let member = self.admit(host, ring)?;
         let shard = member.shard.clone();
         local::set(shard.clone())?;
-        ring::drive(Driver::new(shard, Descriptor::new(fd)?, signal))?;
+        let descriptor = Descriptor::new(fd)?;
+        shard.watch(descriptor.share());
+        ring::drive(Driver::new(shard, descriptor, signal))?;
         Ok(member)
     }
 

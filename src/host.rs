@@ -6,7 +6,9 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -100,11 +102,11 @@ impl Host {
         F::Output: 'static,
     {
         match self {
-            Host::Thread => TaskHandle(Handle::Thread(ring::spawn(future))),
+            Host::Thread => TaskHandle::new(Handle::Thread(ring::spawn(future))),
             #[cfg(feature = "sim")]
             Host::Machine(place) => {
                 let task = place.machine.spawn(place.core, "task", false, future);
-                TaskHandle(Handle::Machine(task))
+                TaskHandle::new(Handle::Machine(task))
             }
         }
     }
@@ -152,7 +154,11 @@ where
 ///
 /// Errors: [`ErrorKind::Panicked`] if the task panicked, [`ErrorKind::NotOnShard`] if it was
 /// aborted or its runtime ended.
-pub struct TaskHandle<T>(Handle<T>);
+pub struct TaskHandle<T> {
+    handle: Handle<T>,
+    /// It stays on its core, whatever the features.
+    _core: PhantomData<Rc<()>>,
+}
 
 enum Handle<T> {
     Thread(ring::TaskHandle<T>),
@@ -164,14 +170,19 @@ enum Handle<T> {
 pub(crate) type Panic = Box<dyn Any + Send>;
 
 impl<T> TaskHandle<T> {
+    fn new(handle: Handle<T>) -> Self {
+        let _core = PhantomData;
+        Self { handle, _core }
+    }
+
     #[cfg(feature = "sim")]
     pub(crate) fn simulated(task: machine::Join<T>) -> Self {
-        Self(Handle::Machine(task))
+        Self::new(Handle::Machine(task))
     }
 
     /// Drops the future where it waits.
     pub fn abort(&self) {
-        match &self.0 {
+        match &self.handle {
             Handle::Thread(task) => task.abort(),
             #[cfg(feature = "sim")]
             Handle::Machine(task) => task.abort(),
@@ -187,7 +198,7 @@ impl<T> TaskHandle<T> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<T, Panic>>> {
-        match &mut self.0 {
+        match &mut self.handle {
             Handle::Thread(task) => task.poll_outcome(cx),
             #[cfg(feature = "sim")]
             Handle::Machine(task) => task.poll_outcome(cx),

@@ -84,8 +84,10 @@ pub trait Protocol: 'static {
         false
     }
 
-    /// Takes bytes that came while nobody held the connection; `false` closes it. Shared
-    /// connections whose state reads for itself never get here.
+    /// Takes bytes that came while nobody held the connection, or that `init` did not read although
+    /// they had come; `false` closes it, or fails the connect. What the users of a shared connection
+    /// left unread is offered when the last of them leaves. Shared connections whose state keeps the
+    /// stream that `init` got read for themselves and never get here.
     fn on_idle_bytes(&self, _state: &Self::State, _bytes: &[u8]) -> bool {
         false
     }
@@ -148,7 +150,7 @@ impl<P: Protocol> ConnectionProtocol for Erased<P> {
         conn: crate::policy::event::ConnKey,
     ) -> Pin<Box<dyn Future<Output = Result<Opened>>>> {
         let protocol = self.protocol.clone();
-        let stream = Stream::new(shard, Use::for_life(conn));
+        let stream = Stream::for_life(shard, conn);
         let endpoint = self.endpoint.clone();
         Box::pin(async move {
             let state = protocol.init(stream).await.map_err(|error| {

@@ -32,11 +32,22 @@ pub use crate::shard::Chunk;
 pub struct Stream {
     shard: Rc<Shard>,
     at: Use,
+    /// Alive as long as a handle that a protocol's `init` got.
+    _life: Option<Rc<()>>,
 }
 
 impl Stream {
     pub(crate) fn new(shard: Rc<Shard>, at: Use) -> Self {
-        Self { shard, at }
+        let _life = None;
+        Self { shard, at, _life }
+    }
+
+    /// The handle for a protocol's `init`: whoever keeps it may read for as long as the connection
+    /// lives.
+    pub(crate) fn for_life(shard: Rc<Shard>, conn: ConnKey) -> Self {
+        let _life = Some(shard.begin_life(conn));
+        let at = Use::for_life(conn);
+        Self { shard, at, _life }
     }
 
     pub(crate) fn shard(&self) -> &Rc<Shard> {

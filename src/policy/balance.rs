@@ -44,7 +44,7 @@ impl Address {
     }
 
     fn is_suspect(&self, now: Tick) -> bool {
-        self.failures > 0 && (now < self.suspect_until || self.dialing > 0)
+        now < self.suspect_until || (self.failures > 0 && self.dialing > 0)
     }
 
     /// Whether an opening that began at `since` has no use for it: it was tried in vain, by this
@@ -137,6 +137,7 @@ impl Addresses {
         if let Some(entry) = self.find(address) {
             entry.dialing = entry.dialing.saturating_sub(1);
             entry.failures = 0;
+            entry.suspect_until = Tick::ZERO;
         }
     }
 
@@ -152,11 +153,14 @@ impl Addresses {
         }
     }
 
-    /// The connect failed for want of something on this host: no verdict on the address.
-    pub(crate) fn given_up(&mut self, address: SocketAddr) {
+    /// The connect failed for want of something on this host. That is no verdict on the address, but
+    /// it may be so for all connects to it (a family without an address here, the ports towards it
+    /// used up): for a moment the others come first. The pause does not grow.
+    pub(crate) fn failed_here(&mut self, now: Tick, address: SocketAddr) {
         if let Some(entry) = self.find(address) {
             entry.dialing = entry.dialing.saturating_sub(1);
             entry.held = entry.held.saturating_sub(1);
+            entry.suspect_until = now.plus(SUSPECT_FIRST);
         }
     }
 }

@@ -134,7 +134,9 @@ impl PoolPolicy {
             && let Some(endpoint) = self.slot_queue.pop_front()
         {
             let bucket = self.endpoints.get_mut(endpoint.0);
-            if let Some(opening) = bucket.and_then(|bucket| bucket.parked.take()) {
+            if let Some(mut opening) = bucket.and_then(|bucket| bucket.parked.take()) {
+                // What failed for others while it stood in line is not its failure.
+                opening.since = now;
                 self.dial_next(now, endpoint, opening);
             }
         }

@@ -67,6 +67,8 @@ pub(crate) struct Conn {
     /// It takes no further use, for this reason.
     pub(crate) condemned: Option<CloseReason>,
     pub(crate) idle_since: Tick,
+    /// When it will have been idle too long.
+    pub(crate) idle_until: Tick,
     /// Until Ready the end of the time to open it, then the end of its life.
     pub(crate) deadline: Tick,
     /// Its place among its endpoint's idle or partial connections.
@@ -96,6 +98,7 @@ impl Conn {
             total_uses: 0,
             condemned: None,
             idle_since: Tick::ZERO,
+            idle_until: Tick::NEVER,
             deadline,
             links: Links::default(),
             age: Links::default(),

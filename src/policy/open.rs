@@ -327,7 +327,7 @@ impl PoolPolicy {
         }
         bucket.counts.connect_errors += 1;
         if is_of_this_host(&error) {
-            bucket.addresses.given_up(address);
+            bucket.addresses.failed_here(now, address);
         } else {
             bucket.addresses.failed(now, address, &mut self.rng);
         }

@@ -66,15 +66,14 @@ impl PoolPolicy {
                 continue;
             }
             if conn.place == Place::Idle {
-                let idle = now.since(conn.idle_since);
-                if idle >= self.settings.max_idle_time {
+                if now >= conn.idle_until {
                     // A get may come before its timer, when the process stood still (P13).
                     self.condemn(ConnKey(key), CloseReason::IdleTime);
                     continue;
                 }
                 if self.settings.health_check
                     && !bucket.unchecked
-                    && idle > self.settings.health_check_after
+                    && now.since(conn.idle_since) > self.settings.health_check_after
                 {
                     return None;
                 }
@@ -242,6 +241,7 @@ impl PoolPolicy {
         {
             conn.place = Place::Idle;
             conn.idle_since = now;
+            conn.idle_until = now.plus(self.settings.max_idle_time);
             bucket.idle.push_first(&mut self.conns, key, links);
             self.ages.push_last(&mut self.conns, key, age);
         }

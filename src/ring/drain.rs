@@ -109,6 +109,8 @@ impl Ring {
         if !self.forked() {
             // Its sockets go now and not when the last handle of a user does: the permits do too.
             self.queue.close();
+            // Who ends the ring knows.
+            self.fatal_told = true;
         }
         Drained {
             clean: leaked_ops == 0,

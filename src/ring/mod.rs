@@ -60,7 +60,7 @@ pub(crate) use signal::Signal;
 pub(crate) use sleep::sleep_until;
 pub(crate) use spawn::in_runtime;
 pub(crate) use spawn::{TaskHandle, spawn};
-pub(crate) use watch::Descriptor;
+pub(crate) use watch::{Descriptor, SharedDescriptor};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::slot::{Key, Slots};

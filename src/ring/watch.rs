@@ -4,9 +4,11 @@
 //! in a forked child does not take the ring off the epoll instance that it shares with its parent
 //! (D30).
 
+use std::cell::RefCell;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::Interest;
@@ -19,14 +21,37 @@ use super::fork::ForkMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Tick;
 
+/// The descriptor itself, as far as it is open.
+struct Open {
+    fd: Option<AsyncFd<OwnedFd>>,
+    mark: ForkMark,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.mark.forked() {
+            mem::forget(self.fd.take());
+        }
+    }
+}
+
+/// Whoever ends the ring closes the driver's descriptor with this, by dropping it.
+pub(crate) struct SharedDescriptor(Rc<RefCell<Option<Open>>>);
+
+impl Drop for SharedDescriptor {
+    fn drop(&mut self) {
+        let open = self.0.borrow_mut().take();
+        drop(open);
+    }
+}
+
 /// A descriptor of the ring in the runtime of this thread.
 pub(crate) struct Descriptor {
-    /// Of the driver's own: it stays open whatever becomes of the ring.
-    fd: Option<AsyncFd<OwnedFd>>,
+    /// Of the driver's own, until the ring's owner ends it.
+    open: Rc<RefCell<Option<Open>>>,
     sleep: Option<Pin<Box<Sleep>>>,
     /// What `sleep` is set to.
     alarm: Tick,
-    mark: ForkMark,
 }
 
 impl Descriptor {
@@ -45,18 +70,29 @@ impl Descriptor {
         #[allow(deprecated)]
         let fd = AsyncFd::with_interest(fd, Interest::READABLE)
             .map_err(|error| Error::from_source(ErrorKind::Unavailable, error))?;
-        Ok(Self {
+        let open = Open {
             fd: Some(fd),
+            mark: ForkMark::new(),
+        };
+        Ok(Self {
+            open: Rc::new(RefCell::new(Some(open))),
             sleep: None,
             alarm: Tick::NEVER,
-            mark: ForkMark::new(),
         })
+    }
+
+    /// For the ring's owner.
+    pub(crate) fn share(&self) -> SharedDescriptor {
+        SharedDescriptor(Rc::clone(&self.open))
     }
 }
 
 impl Watch for Descriptor {
     fn clear(&mut self, cx: &mut Context<'_>) {
-        let Some(fd) = &self.fd else { return };
+        let open = self.open.borrow();
+        let Some(fd) = open.as_ref().and_then(|open| open.fd.as_ref()) else {
+            return;
+        };
         while let Poll::Ready(Ok(mut ready)) = fd.poll_read_ready(cx) {
             ready.clear_ready();
         }
@@ -84,8 +120,7 @@ impl Watch for Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if self.mark.forked() {
-            mem::forget(self.fd.take());
-        }
+        let open = self.open.borrow_mut().take();
+        drop(open);
     }
 }

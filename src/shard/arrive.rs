@@ -57,9 +57,7 @@ impl Core {
         let Some(cell) = self.cells.get_mut(conn) else {
             return;
         };
-        // A shared connection's state may read for itself while nobody holds it.
-        let own_reader = cell.shared && cell.read.is_waiting();
-        if cell.is_idle() && !own_reader {
+        if cell.is_idle() && !cell.reads_for_itself() {
             self.deferred.calls.push_back(Call::IdleBytes { conn });
         } else {
             cell.read.wake(&mut self.deferred.wakers);

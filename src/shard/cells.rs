@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
 use crate::error::Error;
@@ -67,6 +67,8 @@ pub(crate) struct ConnCell {
     pub(crate) end: Option<End>,
     /// An operation failed; every later one fails the same way.
     pub(crate) failure: Option<Error>,
+    /// Alive while somebody keeps the handle that the protocol's `init` got.
+    pub(crate) life: Weak<()>,
     /// The moment of the entry that the shard's timer heap has for this connection.
     pub(crate) timed: Option<Tick>,
 }
@@ -198,6 +200,7 @@ impl ConnCell {
             torn: false,
             end: None,
             failure: None,
+            life: Weak::new(),
             timed: None,
         }
     }
@@ -233,6 +236,11 @@ impl ConnCell {
     /// Whether nobody uses it, so that bytes that come are nobody's answer.
     pub(crate) fn is_idle(&self) -> bool {
         self.stage == Stage::Ready && self.holders == 0
+    }
+
+    /// Whether its protocol's state reads for itself, while nobody holds it too.
+    pub(crate) fn reads_for_itself(&self) -> bool {
+        self.shared && self.life.strong_count() > 0
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -68,7 +68,11 @@ pub(crate) struct Core {
     /// Deadlines of reads, writes and stages, lazily: one entry per connection at most.
     timers: BinaryHeap<Reverse<(Tick, Key)>>,
     /// Until when nothing is found late, because the thread had stood still.
-    grace: Tick,
+    grace: Option<Tick>,
+    /// Completions were taken in since the last turn, by a get that looked for them.
+    came: bool,
+    /// The moment of the last rest.
+    now_at_rest: Tick,
     /// Until when the driver sleeps unless woken.
     pub(crate) asleep_until: Tick,
     /// Why the shard can do no more, if so.
@@ -105,7 +109,9 @@ impl Core {
             now: host.now(),
             stale: false,
             timers: BinaryHeap::new(),
-            grace: Tick::ZERO,
+            grace: None,
+            came: false,
+            now_at_rest: Tick::NEVER,
             asleep_until: Tick::NEVER,
             dead: None,
             draining: false,
@@ -124,18 +130,23 @@ impl Core {
     pub(crate) fn turn(&mut self) {
         self.now = self.host.now();
         self.stale = true;
-        let came = self.backend.reap() > 0;
+        // A deadline that was armed since the last rest counts, a lookup that waits in line does not.
+        let due = self.asleep_until.min(self.next_due()).max(self.now_at_rest);
+        let came = self.backend.reap() > 0 || std::mem::take(&mut self.came);
         self.hear_notices();
         // What has come is taken in before anything is found late (P13).
         self.pump();
         self.renew_requests();
         self.look_at_demands();
         // After a standstill, tasks too must see what has come before they are found late.
-        let stood_still = self.now >= self.asleep_until.plus(STANDSTILL);
-        if came && stood_still && self.now >= self.grace.plus(BETWEEN_GRACES) {
-            self.grace = self.now.plus(GRACE);
+        let stood_still = self.now >= due.plus(STANDSTILL);
+        let may = self
+            .grace
+            .is_none_or(|last| self.now >= last.plus(BETWEEN_GRACES));
+        if came && stood_still && may {
+            self.grace = Some(self.now.plus(GRACE));
         }
-        if self.now >= self.grace {
+        if self.grace.is_none_or(|until| self.now >= until) {
             self.deadlines();
         }
         self.pump();
@@ -163,6 +174,7 @@ impl Core {
         self.pump();
         self.publish();
         self.stale = true;
+        self.now_at_rest = self.now;
         self.asleep_until = match self.deferred.is_empty() {
             true => self.next_due(),
             false => self.now,
@@ -172,7 +184,7 @@ impl Core {
 
     /// Takes in what the completion queue has without waiting for the driver's turn.
     pub(crate) fn collect(&mut self) {
-        self.backend.reap();
+        self.came |= self.backend.reap() > 0;
         self.pump();
     }
 
@@ -236,9 +248,9 @@ impl Core {
         .into_iter()
         .flatten()
         .min()
-        .map_or(Tick::NEVER, |due| match self.now < self.grace {
-            true => due.max(self.grace),
-            false => due,
+        .map_or(Tick::NEVER, |due| match self.grace {
+            Some(until) if self.now < until => due.max(until),
+            _ => due,
         })
     }
 
@@ -257,9 +269,9 @@ impl Core {
     }
 
     #[inline]
-    pub(crate) fn get(&mut self, endpoint: EndpointKey, since: Option<Tick>) -> Result<Gotten> {
+    pub(crate) fn get(&mut self, endpoint: EndpointKey, begun: Option<Tick>) -> Result<Gotten> {
         self.refresh();
-        let since = since.unwrap_or(self.now);
+        let since = begun.unwrap_or(self.now);
         if self.backend.has_completions() {
             self.collect();
         }
@@ -278,7 +290,10 @@ impl Core {
                     }
                 }
                 Got::Waiting(waiter) => {
-                    self.wait_from_now(waiter);
+                    let since = match begun {
+                        None => self.wait_from_now(waiter),
+                        Some(since) => since,
+                    };
                     self.tap.record(self.now, || What::Get {
                         endpoint,
                         hit: None,
@@ -294,13 +309,14 @@ impl Core {
     }
 
     /// Whoever waits can pay for a look at the clock: the process may have stood still since it was
-    /// read, for longer than a get may take (P13).
-    fn wait_from_now(&mut self, waiter: WaiterKey) {
+    /// read, for longer than a get may take (P13). Returns the moment from which the wait counts.
+    fn wait_from_now(&mut self, waiter: WaiterKey) -> Tick {
         let now = self.host.now();
         if now.since(self.now) > MOMENT {
             self.now = now;
             self.policy.wait_from(now, waiter);
         }
+        self.now
     }
 
     pub(crate) fn try_get(&mut self, endpoint: EndpointKey) -> Option<ConnKey> {
@@ -340,8 +356,11 @@ impl Core {
         };
         cell.let_go(&mut self.deferred);
         let endpoint = cell.endpoint;
-        let unread = !cell.front.is_empty() || self.backend.unread(conn.0) > 0;
-        if cell.shared && cell.is_idle() && unread && !cell.read.is_waiting() {
+        if cell.shared
+            && cell.is_idle()
+            && !cell.reads_for_itself()
+            && (!cell.front.is_empty() || self.backend.unread(conn.0) > 0)
+        {
             // What came for its users and none of them read is offered to its protocol now.
             self.deferred.calls.push_back(Call::IdleBytes { conn });
         }

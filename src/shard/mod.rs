@@ -39,7 +39,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::local;
 use crate::policy::event::{ConnKey, Return, WaiterKey};
-use crate::ring::{Next, Turn};
+use crate::ring::{self, Next, Turn};
 use crate::share::ShardId;
 use crate::time::Tick;
 
@@ -86,6 +86,8 @@ pub(crate) struct Shard {
     /// The user's code is being run by an outer frame, which will also run what is added.
     running: Cell<bool>,
     panics: Cell<u64>,
+    /// The driver's descriptor of the ring.
+    descriptor: RefCell<Option<ring::SharedDescriptor>>,
 }
 
 impl Shard {
@@ -97,7 +99,13 @@ impl Shard {
             core: RefCell::new(core),
             running: Cell::new(false),
             panics: Cell::new(0),
+            descriptor: RefCell::default(),
         })
+    }
+
+    /// The driver sleeps on this descriptor; it goes when the shard ends.
+    pub(crate) fn watch(&self, descriptor: ring::SharedDescriptor) {
+        *self.descriptor.borrow_mut() = Some(descriptor);
     }
 
     pub(crate) fn id(&self) -> ShardId {
@@ -171,6 +179,18 @@ impl Shard {
         });
     }
 
+    /// Marks the connection as one whose protocol may read for itself, until what this returns is
+    /// dropped.
+    pub(crate) fn begin_life(&self, conn: ConnKey) -> Rc<()> {
+        let life = Rc::new(());
+        self.enter(|core| {
+            if let Some(cell) = core.cells.get_mut(conn) {
+                cell.life = Rc::downgrade(&life);
+            }
+        });
+        life
+    }
+
     pub(crate) fn address(&self, conn: ConnKey) -> Option<SocketAddr> {
         self.enter(|core| core.cells.get(conn).map(|cell| cell.address))
     }
@@ -218,6 +238,8 @@ impl Shard {
     /// Ends the shard: waiting gets fail, connections close, the ring is drained.
     pub(crate) fn end(&self) {
         local::unset(self);
+        // First: a second descriptor of the ring would keep its sockets when it is closed.
+        drop(self.descriptor.take());
         self.enter(Core::end);
     }
 }

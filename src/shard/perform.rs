@@ -134,7 +134,9 @@ impl Core {
         };
         cell.state = Some(opened.state);
         let capacity = opened.access.capacity();
-        if cell.front.is_empty() && self.backend.unread(conn.0) == 0 {
+        cell.shared = capacity > 1;
+        let unread = !cell.front.is_empty() || self.backend.unread(conn.0) > 0;
+        if !unread || cell.reads_for_itself() {
             self.opened(conn, capacity);
         } else {
             let call = Call::Greeting { conn, capacity };
@@ -152,7 +154,6 @@ impl Core {
         }
         cell.stage = Stage::Ready;
         cell.was_ready = true;
-        cell.shared = capacity > 1;
         self.tell(Event::Initialised { conn, capacity });
         self.pump();
     }

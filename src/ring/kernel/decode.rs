@@ -17,8 +17,8 @@ const IO_LINK: u8 = 1 << 2;
 const IO_HARDLINK: u8 = 1 << 3;
 const BUFFER_SELECT: u8 = 1 << 5;
 const RECV_MULTISHOT: u16 = 1 << 1;
-const CANCEL_ALL: u32 = 1 << 0;
-const CANCEL_FD: u32 = 1 << 1;
+/// `IORING_ASYNC_CANCEL_ALL`, `_FD` and `_FD_FIXED`.
+const CANCEL_SLOT: u32 = 1 << 0 | 1 << 1 | 1 << 3;
 const CANCEL_ANY: u32 = 1 << 2;
 
 /// The 64 bytes of an entry.
@@ -112,13 +112,14 @@ unsafe fn operation(raw: &Raw) -> Op {
             bytes: Lent::new(raw.u64(16) as *const u8, raw.u32(24) as usize),
         },
         opcode::Shutdown::CODE if fixed => Op::Shutdown { slot },
-        opcode::Close::CODE => Op::Close {
+        opcode::Close::CODE if raw.u32(44) != 0 => Op::Close {
             slot: raw.u32(44).wrapping_sub(1),
         },
         opcode::AsyncCancel::CODE => Op::Cancel(match raw.u32(28) {
             flags if flags & CANCEL_ANY != 0 => Target::Everything,
-            flags if flags & CANCEL_FD != 0 && flags & CANCEL_ALL != 0 => Target::Slot(slot),
-            _ => Target::Operation(raw.u64(16)),
+            CANCEL_SLOT => Target::Slot(slot),
+            0 => Target::Operation(raw.u64(16)),
+            _ => return Op::Refused,
         }),
         _ => Op::Refused,
     }
