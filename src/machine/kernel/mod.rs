@@ -232,7 +232,8 @@ impl State {
         }
         self.bring_back(at);
         self.check_buffers(at);
-        if min > 0 {
+        // Who takes only a part does not wait (io_uring_enter(2)).
+        if min > 0 && queue.is_empty() {
             self.wait(at, min as usize, timeout)?;
         }
         Ok(taken)
