@@ -1,9 +1,11 @@
 //! The simulated world as a service's tests see it.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ringpool::sim::{self, Script, World};
-use ringpool::{Config, ErrorKind, Pool, Protocol, Result, Stream};
+use ringpool::{Access, Config, ErrorKind, Pool, Protocol, Result, Stream, TaskHandle};
 
 const NAME: &str = "service.test:7000";
 
@@ -161,5 +163,76 @@ fn schedules_without_their_faults_have_none() {
                 "{fault}: {count}"
             );
         }
+    }
+}
+
+/// Greets, then reads for itself for as long as the connection lives, as HTTP/2 does.
+struct Reader;
+
+struct Reading {
+    stream: Stream,
+    frames: Rc<Cell<usize>>,
+    task: TaskHandle<()>,
+}
+
+impl Protocol for Reader {
+    type State = Reading;
+
+    fn key(&self) -> String {
+        String::new()
+    }
+
+    async fn init(&self, stream: Stream) -> Result<Reading> {
+        stream.read_line(128).await?;
+        let frames = Rc::new(Cell::new(0));
+        let (own, read) = (stream.clone(), frames.clone());
+        let task = ringpool::spawn(async move {
+            let mut frame = [0; 8];
+            while own.read_exact(&mut frame).await.is_ok() {
+                read.set(read.get() + 1);
+            }
+        });
+        Ok(Reading {
+            stream,
+            frames,
+            task,
+        })
+    }
+
+    fn access(&self, _state: &Reading) -> Access {
+        Access::Shared(8)
+    }
+
+    fn on_close(&self, state: &Reading) {
+        state.task.abort();
+    }
+}
+
+#[test]
+fn e4_what_comes_for_a_state_that_reads_for_itself_is_left_to_it() {
+    for seed in 0..200 {
+        let world = World::new(seed).unwrap();
+        let server = world.server(NAME, &["10.0.0.1"]).unwrap();
+        // The first frame comes in one piece with the greeting, the second at any moment.
+        let script = Script::new().send("220 hello\n12345678").expect("ask");
+        server.on_connect(script.send("pingping"));
+        let stays = Duration::from_micros(seed * 5);
+        let (closed, frames) = world
+            .run_on(0, async move {
+                let pool = Pool::local()?.protocol(Reader);
+                let conn = pool.get(NAME).await?;
+                let state = conn.state().unwrap();
+                let frames = state.frames.clone();
+                state.stream.write_all(b"ask").await?;
+                sim::sleep(stays).await; // bounded: virtual time
+                // The last user leaves, perhaps while the reader has yet to see its bytes.
+                conn.release();
+                sim::sleep(Duration::from_millis(10)).await; // bounded: virtual time
+                Ok::<_, ringpool::Error>((pool.stats(NAME)?.closed, frames.get()))
+            })
+            .unwrap()
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!((closed, frames), (0, 2), "seed {seed}");
+        world.audit().unwrap();
     }
 }

@@ -12,6 +12,7 @@ mod cells;
 mod chunk;
 mod core;
 mod counts;
+mod deadlines;
 mod deferred;
 mod ending;
 mod endpoints;

@@ -85,6 +85,41 @@ fn r1_r2_r3_what_this_host_lacks_says_nothing_of_the_address() {
 }
 
 #[test]
+fn r3_an_address_that_this_host_cannot_reach_comes_last_for_a_while() {
+    // As an IPv6 address does on a host without one: the system says EADDRNOTAVAIL.
+    let mut h = with(|_| {});
+    h.addresses = 2;
+    let ep = h.endpoint("a:1");
+    let mut dials = [0; 2];
+    for _ in 0..40 {
+        let waiter = h.wait(ep);
+        while let Some(dial) = h.answer_until(is_dial) {
+            let Action::Dial { conn, .. } = dial else {
+                panic!("{dial:?}");
+            };
+            let last = usize::from(last_byte(&dial) - 1);
+            dials[last] += 1;
+            match last {
+                0 => h.event(Event::ConnectFailed {
+                    conn,
+                    error: Error::from_errno(ErrorKind::Connect, 99),
+                }),
+                _ => h.answer(&dial),
+            }
+        }
+        let conn = h.granted(waiter).unwrap();
+        h.put_as(
+            conn,
+            super::super::event::Return::Discard(CloseReason::Requested),
+        );
+        h.answer_all();
+        h.pass(MS);
+    }
+    assert_eq!(dials[1], 40);
+    assert!((1..=2).contains(&dials[0]), "{dials:?}");
+}
+
+#[test]
 fn c10_an_outage_that_ends_with_many_waiting_brings_few_connects_at_once() {
     let mut h = with(|s| {
         s.max_connections = 64;
