@@ -19,7 +19,7 @@ use crate::sim::world::World;
 use crate::time::Tick;
 
 /// How long trouble goes on at most.
-const TROUBLE: Duration = Duration::from_secs(200);
+const TROUBLE: Duration = Duration::from_secs(1000);
 /// How long a core may take to drain, in the end.
 const DRAIN: Duration = Duration::from_secs(1);
 /// What a drain may take beyond its deadline: 100 ms for users to let go, and timers that are late.
