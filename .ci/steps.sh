@@ -89,6 +89,15 @@ step_simulate() {
     head -1 "$scratch/fresh"
 }
 
+# Every bug still fits the code, and three of the twenty are found; tests/mutations/run tries them all.
+step_mutations() {
+    local patch
+    for patch in tests/mutations/*.patch; do
+        git apply --check "$patch" || die "$patch does not fit the code any more"
+    done
+    run tests/mutations/run 01 13 18
+}
+
 step_stress() {
     run "$(ringpool)" stress --json "$scratch/stress.json"
     jq -e 'length > 0 and all(.[]; .errors == 0)' "$scratch/stress.json" >/dev/null ||
