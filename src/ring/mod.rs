@@ -10,6 +10,8 @@
 //! thread that made it and is not `Send`. No caller's code runs inside of it: events are queued
 //! and polled (D18, D36).
 
+#[cfg(feature = "sim")]
+mod audit;
 pub(crate) mod budget;
 mod buffers;
 pub(crate) mod clock;

@@ -8,6 +8,7 @@ use std::any::Any;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
+use std::time::Duration;
 
 use super::Shard;
 use super::cells::{ConnCell, Cut};
@@ -35,6 +36,15 @@ impl Shard {
     /// What does not agree.
     pub(crate) fn audit(&self) -> Result<Audit, String> {
         self.enter(|core| core.audit())
+    }
+
+    /// Whether another core has waited for `long` for what this one has idle.
+    ///
+    /// # Errors
+    ///
+    /// For what.
+    pub(crate) fn withholds(&self, long: Duration) -> Result<(), String> {
+        self.enter(|core| core.withholds(long))
     }
 
     /// Who waits for what.
@@ -85,6 +95,7 @@ impl Core {
         }
         catch_unwind(AssertUnwindSafe(|| self.policy.check()))
             .map_err(|panic| format!("I4: the policy's accounts: {}", words(&*panic)))?;
+        self.backend.audit()?;
         self.check_bounds()?;
         if !self.policy.has_work() {
             for cell in self.cells.iter() {
@@ -195,6 +206,23 @@ impl Core {
                         "I14: the board shows {shown} connections to {address}, there are {own}"
                     ));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn withholds(&self, long: Duration) -> Result<(), String> {
+        for entry in self.endpoints.iter() {
+            let idle = self.policy.counts(entry.key).map_or(0, |it| it.idle);
+            let since = entry.shared.demand(self.links.shard());
+            if let Some(waited) = since.map(|since| self.now.since(since))
+                && idle > 0
+                && waited > long
+            {
+                let to = &entry.endpoint;
+                return Err(format!(
+                    "I14: another core waits for {to} since {waited:?}, {idle} are idle here"
+                ));
             }
         }
         Ok(())

@@ -143,7 +143,14 @@ impl Client {
         for _ in 0..1 + self.rng.below(3) {
             let number = self.truth.ask();
             let (wanted, len) = (self.size(), self.size());
-            self.write(&conn, request(number, wanted, len)).await?;
+            if let Err(trouble) = self.write(&conn, request(number, wanted, len)).await {
+                if matches!(trouble, Trouble::Dropped) {
+                    // Given back as if all were well, which the pool must see through.
+                    self.truth.abandon(number);
+                    conn.release();
+                }
+                return Err(trouble);
+            }
             if self.truth.hit(Fault::UnreadReturn) {
                 self.truth.abandon(number);
                 conn.release();
@@ -344,7 +351,8 @@ impl Protocol for Greeter {
     }
 }
 
-/// Polls a future so many times; if it waits longer, drops it.
+/// Gives a future up after it had to wait so many times, each counted twice: at an odd number where
+/// it waits, at an even one when it is woken and has not looked yet.
 pub(super) struct DropAfter<F> {
     future: Option<Pin<Box<F>>>,
     left: Option<u64>,
@@ -363,6 +371,10 @@ impl<F: Future> Future for DropAfter<F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.left == Some(0) {
+            self.future = None;
+            return Poll::Ready(None);
+        }
         let Some(future) = &mut self.future else {
             return Poll::Ready(None);
         };
@@ -371,8 +383,9 @@ impl<F: Future> Future for DropAfter<F> {
             return Poll::Ready(Some(value));
         }
         if let Some(left) = &mut self.left {
-            *left -= 1;
-            if *left == 0 {
+            let now = *left == 1;
+            *left = left.saturating_sub(2);
+            if now {
                 self.future = None;
                 return Poll::Ready(None);
             }

@@ -1,6 +1,8 @@
 //! What must hold after every step, and what must have been given back in the end.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::plan::Service;
 use crate::machine::{Fault, State, Step};
@@ -12,6 +14,8 @@ pub(super) struct Judge {
     services: Vec<Service>,
     most: usize,
     addresses: Vec<SocketAddr>,
+    /// Nothing goes wrong any more, and what went wrong was found out.
+    peace: Cell<bool>,
 }
 
 impl Judge {
@@ -21,7 +25,13 @@ impl Judge {
             services: services.to_vec(),
             most,
             addresses: addresses.collect(),
+            peace: Cell::new(false),
         }
+    }
+
+    /// From now on cores must be fair to each other.
+    pub(super) fn begin_peace(&self) {
+        self.peace.set(true);
     }
 
     /// Everything that must hold after `step`.
@@ -37,6 +47,11 @@ impl Judge {
                 let may_die = |state: &mut State| state.faults.happened(Fault::RingDies);
                 if audit.dead && !audit.ended && !world.machine.with(may_die) {
                     return Err(format!("I7: core {core} gave its ring up, which works"));
+                }
+                if self.peace.get() && !audit.ended {
+                    shard
+                        .withholds(FAIR)
+                        .map_err(|text| format!("core {core}: {text}"))?;
                 }
             }
             self.limits(world)?;
@@ -143,6 +158,10 @@ impl Judge {
         Ok(())
     }
 }
+
+/// How long a core may keep idle what another one waits for: the pool's patience, a close, and timers
+/// that are late.
+const FAIR: Duration = Duration::from_millis(250);
 
 /// Sets of connections to one service: without a protocol, and with the greeter's three keys.
 const PROTOCOLS: usize = 4;

@@ -283,7 +283,7 @@ impl Schedule {
             };
             machine.with(|state| state.faults.count(fault));
             drop(world.spawn_on(core, "drain", async move {
-                let polls = truth.hit(Fault::DropDrain).then_some(2);
+                let polls = truth.hit(Fault::DropDrain).then_some(3);
                 let _cut = DropAfter::new(shard.drain(DRAIN / 4), polls).await;
                 *ended.borrow_mut() += 1;
             }));
@@ -332,6 +332,7 @@ impl Schedule {
                     .map_err(|error| format!("core {core}: {error}"))?;
             }
         }
+        self.judge.begin_peace();
         let until = machine.now().plus(PEACE);
         if self.truth.has_forgotten() {
             return Ok(());
@@ -355,6 +356,7 @@ impl Schedule {
     fn balance(&self) -> Held {
         let world = &self.world;
         for core in 0..self.plan.cores {
+            self.drain(core)?;
             world.leave(core);
             world
                 .join(core)
@@ -381,32 +383,39 @@ impl Schedule {
 
     // -- the end -------------------------------------------------------------------------------
 
+    /// A core drains by its deadline, and then has nothing left.
+    fn drain(&self, core: usize) -> Held {
+        let world = &self.world;
+        let Some(shard) = world.shard(core) else {
+            return Ok(());
+        };
+        let began = world.machine.now();
+        let drained = Rc::new(RefCell::new(None));
+        let (told, machine) = (drained.clone(), world.machine.clone());
+        drop(world.spawn_on(core, "last drain", async move {
+            shard.drain(DRAIN).await;
+            *told.borrow_mut() = Some(machine.now());
+        }));
+        self.until(DRAIN * 3, |_| drained.borrow().is_some())?;
+        let ended: Option<Tick> = *drained.borrow();
+        let took = ended.map(|ended| ended.since(began));
+        if took.is_none_or(|took| took > DRAIN + LATE) {
+            return Err(format!(
+                "I20: core {core} drained in {took:?}, deadline {DRAIN:?}"
+            ));
+        }
+        if self.truth.has_forgotten() {
+            return Ok(());
+        }
+        self.until(Duration::from_millis(50), |_| false)?;
+        self.judge.empty(world, core)
+    }
+
     /// Every core drains and leaves; then nothing may be left anywhere.
     fn end(&self) -> Held {
         let world = &self.world;
         for core in 0..self.plan.cores {
-            let Some(shard) = world.shard(core) else {
-                continue;
-            };
-            let began = world.machine.now();
-            let drained = Rc::new(RefCell::new(None));
-            let (told, machine) = (drained.clone(), world.machine.clone());
-            drop(world.spawn_on(core, "last drain", async move {
-                shard.drain(DRAIN).await;
-                *told.borrow_mut() = Some(machine.now());
-            }));
-            self.until(DRAIN * 3, |_| drained.borrow().is_some())?;
-            let ended: Option<Tick> = *drained.borrow();
-            let took = ended.map(|ended| ended.since(began));
-            if took.is_none_or(|took| took > DRAIN + LATE) {
-                return Err(format!(
-                    "I20: core {core} drained in {took:?}, deadline {DRAIN:?}"
-                ));
-            }
-            if !self.truth.has_forgotten() {
-                self.until(Duration::from_millis(50), |_| false)?;
-                self.judge.empty(world, core)?;
-            }
+            self.drain(core)?;
         }
         for core in 0..self.plan.cores {
             world.leave(core);
