@@ -238,6 +238,8 @@ fn figures(sum: &Sum, took: Duration) -> String {
 
 /// Says what failed, with the fewest faults that it needs, and how to see it again.
 fn report(seed: u64, failure: &str) {
+    // First, because finding the smallest set may take long.
+    eprintln!("seed {seed} fails: {failure}");
     let without = swarm::shrink(seed);
     let left = swarm::run(seed, &without, false);
     let names: Vec<&str> = left
@@ -246,7 +248,6 @@ fn report(seed: u64, failure: &str) {
         .filter(|fault| !without.contains(fault))
         .map(|fault| fault.name())
         .collect();
-    eprintln!("seed {seed} fails: {failure}");
     eprintln!(
         "smallest set of faults: {}",
         if names.is_empty() {
