@@ -58,6 +58,7 @@ impl Ring {
             let others = |queue: &mut VecDeque<Key>| queue.retain(|waiting| *waiting != key);
             self.starved.iter_mut().for_each(others);
         }
+        self.at(key).old_cancel = self.ops.has(Kind::CancelRecv, key);
         self.ops.abandon(key);
         let forgotten = self.queue.forget(key.index());
         self.take_back(&forgotten);
@@ -120,6 +121,14 @@ impl Ring {
                 // SAFETY: the entry points at no memory.
                 unsafe { self.issue(cancel, key, entry, Class::Control) };
             }
+        }
+    }
+
+    /// The cancel of a receive completed while the slot closes. If it was of an earlier receive, the
+    /// one in flight has not been cancelled by identity yet: the chase left it out for this one.
+    pub(super) fn on_old_cancel(&mut self, key: Key) {
+        if !self.ops.has(Kind::Close, key) {
+            self.chase(key);
         }
     }
 

@@ -47,6 +47,9 @@ pub(super) struct Conn {
     pub(super) timed_out: bool,
     /// The descriptor may be in the slot.
     pub(super) installed: bool,
+    /// A cancel of an earlier receive had not reported when the close began: its answer says nothing
+    /// of the receive that is armed now.
+    pub(super) old_cancel: bool,
     /// A `Readable` is queued.
     pub(super) readable_told: bool,
     /// A `Writable` is queued.
@@ -71,6 +74,7 @@ impl Conn {
             close_asked: false,
             timed_out: false,
             installed: false,
+            old_cancel: false,
             readable_told: false,
             writable_told: false,
             failure: 0,

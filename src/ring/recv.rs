@@ -171,7 +171,11 @@ impl Ring {
         if conn.phase == Phase::Open && conn.recv == Recv::Cancelling && res < 0 && armed {
             conn.recv = Recv::Armed;
         }
-        self.on_cancel(key, res);
+        if conn.phase == Phase::Closing && std::mem::take(&mut conn.old_cancel) {
+            self.on_old_cancel(key);
+        } else {
+            self.on_cancel(key, res);
+        }
     }
 
     /// The receive found no buffer: it waits until there is one.
