@@ -485,7 +485,11 @@ fn s14_what_a_protocol_knows_and_what_is_sent_is_shown_nowhere() {
         shown.push(format!("{chunk:?}"));
         drop(chunk);
         conn.release();
-        pool.get(&*greets).await?.close();
+        // Its greeting is no answer to `init`, and what comes behind it may be there already.
+        match pool.get(&*greets).await {
+            Ok(conn) => conn.close(),
+            Err(error) => errors.push(error),
+        }
         for error in &errors {
             shown.push(format!("{error} {error:?} {:?}", error.exhaustion()));
         }

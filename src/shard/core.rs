@@ -272,6 +272,8 @@ impl Core {
         let since = begun.unwrap_or(self.now);
         if self.backend.has_completions() {
             self.collect();
+            // What came may have been the ring's end; nobody would serve a wait that begins now.
+            self.alive()?;
         }
         loop {
             let got = self.policy.get_since(self.now, endpoint, since)?;
@@ -321,6 +323,7 @@ impl Core {
         self.refresh();
         if self.backend.has_completions() {
             self.collect();
+            self.alive().ok()?;
         }
         loop {
             let conn = self.policy.try_get(self.now, endpoint)?;
