@@ -58,7 +58,7 @@ with_asan() {
     shift
     host=$(rustc -vV | sed -n 's/^host: //p')
     ASAN_OPTIONS="detect_leaks=$leaks" RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address' \
-        run cargo test --target "$host" --target-dir "${CARGO_TARGET_DIR:-target}/asan" "$@"
+        run cargo test --features sim --target "$host" --target-dir "${CARGO_TARGET_DIR:-target}/asan" "$@"
 }
 
 step_powerset() {

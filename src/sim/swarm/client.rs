@@ -47,6 +47,8 @@ pub(super) enum Trouble {
     Failed(Error),
     /// The client's own future was dropped where it waited.
     Dropped,
+    /// The same, between two writes of one message: that the rest is missing only the client knows.
+    Halfway,
 }
 
 impl From<Error> for Trouble {
@@ -215,7 +217,7 @@ impl Client {
                 let cut = self.rng.below(bytes.len() as u64) as usize;
                 conn.write_all(&bytes[..cut]).await?;
                 let rest = DropAfter::new(conn.write_all(&bytes[cut..]), polls).await;
-                rest.ok_or(Trouble::Dropped)??;
+                rest.ok_or(Trouble::Halfway)??;
             }
             2 => {
                 conn.write_all(&bytes).await?;
@@ -406,7 +408,7 @@ pub(super) async fn must_succeed(mut client: Client, until: Tick) {
         match client.exchange(&handle).await {
             Ok(()) => return,
             Err(Trouble::Failed(error)) => last = error.to_string(),
-            Err(Trouble::Dropped) => {}
+            Err(Trouble::Dropped | Trouble::Halfway) => {}
         }
         client.sleep(Duration::from_millis(50)).await;
     }
