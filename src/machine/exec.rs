@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -95,10 +96,16 @@ impl Machine {
         inner.scopes.insert(core, scope);
     }
 
-    /// Forgets what held around the cores' tasks; the scopes may keep the machine.
-    pub(crate) fn forget_scopes(&self) {
-        let scopes = std::mem::take(&mut self.0.tasks.inner.borrow_mut().scopes);
+    /// Lets go of what was put into it, when its world has ended: scopes and servers hold the
+    /// machine that holds them. Where one of them ends, it may still use the machine.
+    pub(crate) fn forget(&self) {
+        let scopes = take(&mut self.0.tasks.inner.borrow_mut().scopes);
         drop(scopes);
+        let world = self.with(|state| {
+            let events = take(&mut state.events);
+            (events, take(&mut state.rings), take(&mut state.net))
+        });
+        drop(world);
     }
 
     /// Starts a task. The run is not over while an `awaited` one goes on.

@@ -448,7 +448,7 @@ impl Drop for World {
         for core in &self.cores {
             core.die();
         }
-        self.machine.forget_scopes();
+        self.machine.forget();
     }
 }
 

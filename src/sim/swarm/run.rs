@@ -63,6 +63,7 @@ pub(super) fn run(seed: u64, without: &[Fault], trace: bool) -> Outcome {
             return outcome;
         }
     };
+    let machine = world.machine.downgrade();
     let schedule = Schedule {
         truth: Truth::new(&world.machine),
         judge: Judge::new(&plan.services, plan.config.max_connections_per_endpoint),
@@ -72,6 +73,12 @@ pub(super) fn run(seed: u64, without: &[Fault], trace: bool) -> Outcome {
     };
     outcome.failure = schedule.all().err();
     schedule.tell(&mut outcome);
+    // A guard that was forgotten keeps its core for ever, as the user asked for.
+    let may_stay = schedule.truth.has_forgotten();
+    drop(schedule);
+    if outcome.failure.is_none() && !may_stay && machine.upgrade().is_some() {
+        outcome.failure = Some("the world has ended, and something still holds its machine".into());
+    }
     outcome
 }
 
