@@ -55,6 +55,15 @@ impl ByHand {
         }
     }
 
+    /// Connected: the receive is armed, and nothing else is in flight.
+    fn open(at: Key) -> Self {
+        let mut hand = Self::connecting(at);
+        hand.complete(Kind::Connect, at, 0);
+        hand.complete(Kind::ConnectTimeout, at, -libc::ECANCELED);
+        assert_eq!(hand.events().len(), 1);
+        hand
+    }
+
     fn events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.0.poll_event()).collect()
     }
@@ -187,10 +196,7 @@ fn c11_k4_a_close_meets_the_connect_and_its_limit_in_every_order() {
 fn e13_e14_a_receive_may_end_with_any_number() {
     for errno in 1..=133 {
         let at = key(1);
-        let mut hand = ByHand::connecting(at);
-        hand.complete(Kind::Connect, at, 0);
-        hand.complete(Kind::ConnectTimeout, at, -libc::ECANCELED);
-        assert_eq!(hand.events().len(), 1);
+        let mut hand = ByHand::open(at);
         hand.complete(Kind::Recv, at, -errno);
         let again = [libc::EINTR, libc::EAGAIN, libc::ENOBUFS];
         match &hand.events()[..] {
@@ -204,5 +210,40 @@ fn e13_e14_a_receive_may_end_with_any_number() {
         hand.0.close(at);
         hand.end_all(at);
         assert!(matches!(hand.events()[..], [Event::Closed { .. }]));
+    }
+}
+
+#[test]
+fn k14_a_close_does_not_take_the_cancel_of_an_earlier_receive_for_that_of_the_last() {
+    let at = key(1);
+    let close = [(Kind::Cancel, -libc::ENOENT), (Kind::Close, 0)];
+    for old in [0, -libc::ENOENT, -libc::EALREADY] {
+        // When the old cancel reports: before the close does, between, after it.
+        for when in 0..3 {
+            let mut hand = ByHand::open(at);
+            hand.0.at(at).unread = hand.0.config.recv_limit;
+            hand.0.bound(at);
+            // The cancelled receive reports and its cancel does not; reading arms another.
+            hand.complete(Kind::Recv, at, -libc::ECANCELED);
+            hand.0.at(at).unread = 0;
+            hand.0.arm(at);
+            assert!(hand.0.is_watching(at) && hand.0.ops.has(Kind::CancelRecv, at));
+            hand.0.close(at);
+            // The cancel by slot misses the new receive.
+            let mut ends = close.to_vec();
+            ends.insert(when, (Kind::CancelRecv, old));
+            for (kind, res) in ends {
+                hand.complete(kind, at, res);
+            }
+            let left = Kind::Recv.bit() | Kind::CancelRecv.bit();
+            assert_eq!(hand.0.ops.outstanding(at), left, "{old} {when}");
+            assert!(hand.events().is_empty(), "not before the slot is clean");
+            // Stopped: nothing is cancelled again.
+            hand.complete(Kind::CancelRecv, at, 0);
+            assert_eq!(hand.0.ops.outstanding(at), Kind::Recv.bit());
+            hand.complete(Kind::Recv, at, -libc::ECANCELED);
+            assert!(matches!(hand.events()[..], [Event::Closed { .. }]));
+            hand.0.assert_clean();
+        }
     }
 }
