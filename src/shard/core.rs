@@ -272,7 +272,7 @@ impl Core {
         let since = begun.unwrap_or(self.now);
         if self.backend.has_completions() {
             self.collect();
-            // What came may have been the ring's end; nobody would serve a wait that begins now.
+            // This may have told of the ring's end; nobody would serve a wait that begins now.
             self.alive()?;
         }
         loop {
@@ -288,6 +288,8 @@ impl Core {
                     if self.hold(conn) {
                         return Ok(Gotten::Ready { conn, reused });
                     }
+                    // So may the close of one that could not be held.
+                    self.alive()?;
                 }
                 Got::Waiting(waiter) => {
                     let since = match begun {
@@ -331,6 +333,7 @@ impl Core {
             if self.hold(conn) {
                 return Some(conn);
             }
+            self.alive().ok()?;
         }
     }
 

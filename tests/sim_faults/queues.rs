@@ -1,6 +1,8 @@
 //! Group R, the ring: queues that are full, enters that are refused, receives that end and
 //! completions that are lost cost time and nothing else.
 
+use ringpool::sim::Gate;
+
 use super::*;
 
 #[test]
@@ -82,6 +84,43 @@ fn r7_a_ring_that_lost_a_completion_takes_its_core_out_and_no_other() {
         world.leave(0);
         world.join(0).unwrap();
         exchange_on(&world).unwrap();
+        nothing_left(&world, &[server]);
+    });
+}
+
+#[test]
+fn r7_a_get_whose_own_close_finds_the_ring_dead_fails_with_it() {
+    seeds(20, |seed| {
+        let config = Config {
+            ring_entries: 8,
+            ..Config::default()
+        };
+        let world = world(seed, config);
+        let server = world.server(NAME, &["10.0.0.1"]).unwrap();
+        let gate = Gate::new();
+        server.on_connect(Script::new().until(&gate).send("unasked"));
+        let held = on(&world, 0, async |pool| {
+            let mut held = Vec::new();
+            for _ in 0..5 {
+                held.push(pool.get(NAME).await?);
+            }
+            held.remove(0).release();
+            Ok(held)
+        });
+        let held = held.unwrap();
+        // The idle one has bytes that nobody asked for, and the get may see them before the driver.
+        gate.open();
+        world.freeze(0, ms(50));
+        world.break_ring(0);
+        let gotten = on(&world, 0, async |pool| {
+            // Two entries each: the next close must enter.
+            held.into_iter().for_each(Conn::close);
+            pool.get(NAME).await.map(drop)
+        });
+        assert!(!gotten.unwrap_err().is_timeout());
+        assert_fired(&world, &[Fault::RingDies]);
+        world.leave(0);
+        world.join(0).unwrap();
         nothing_left(&world, &[server]);
     });
 }
