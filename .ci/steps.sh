@@ -35,6 +35,7 @@ step_loom() {
 # What was learned stays in fuzz/corpus and is played again first.
 step_fuzz() {
     run fuzz/run policy -max_total_time=90 -verbosity=0 -print_final_stats=1
+    run fuzz/run resolv_conf -max_total_time=30 -max_len=4096 -verbosity=0 -print_final_stats=1
 }
 
 # Leaks are looked for where that can work; docs/testing.md says where it cannot.

@@ -4,20 +4,18 @@
 //! Promise: a bad value is an error that names the field, before anything was started.
 
 use std::fmt::Debug;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{HealthCheck, Hook};
+use crate::resolver::{MAX_SERVERS, Resolver, ResolverOptions, SystemFiles};
 
 /// The most connections, endpoints or waiters that can be asked for. A ring's descriptor table
 /// holds 2²⁰ (`IORING_MAX_FIXED_FILES`); the rest is for the ring's own sockets.
 const MAX_COUNT: usize = 1_000_000;
 /// The longest time that can be asked for: what is longer is a mistake of units.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// The most name servers; glibc stops at three.
-const MAX_SERVERS: usize = 8;
 /// The shortest time where none at all makes no sense.
 const MOMENT: Duration = Duration::from_nanos(1);
 
@@ -55,7 +53,9 @@ pub struct Config {
     pub max_connecting: usize,
     /// How long a get may take, from the call to the connection. Default 5 s.
     pub get_timeout: Duration,
-    /// How long opening one connection may take: TCP, then the protocol's `init`. Default 2 s.
+    /// How long opening one connection may take: TCP, then the protocol's `init`. Default 2 s. A name
+    /// with several addresses is not held up for so long: after 250 ms another one is tried beside
+    /// it (RFC 8305), with a permit of its own or, at the limit, in its place.
     pub connect_timeout: Duration,
     /// How often opening is tried again when every address has failed: 0 to 1000. Default 3.
     pub connect_retry_count: u32,
@@ -109,6 +109,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Where addresses of names come from. Default: [`Resolver::System`].
     pub resolver: Resolver,
+    /// How far the resolver may go. Default: [`ResolverOptions::default`].
+    pub resolver_options: ResolverOptions,
     /// Told of each connection that became ready for its first use.
     pub on_connection_created: Option<Hook>,
     /// Told of each connection that is handed out again.
@@ -118,17 +120,6 @@ pub struct Config {
     /// Asked before a connection without protocol that was idle for longer than
     /// `health_check_after` is handed out.
     pub health_check: Option<HealthCheck>,
-}
-
-/// Where addresses of names come from.
-#[non_exhaustive]
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Resolver {
-    /// `/etc/hosts`, then the name servers of `/etc/resolv.conf`, both read when the group is made.
-    #[default]
-    System,
-    /// These name servers alone, 1 to 8 of them, over UDP.
-    Servers(Vec<SocketAddr>),
 }
 
 impl Default for Config {
@@ -161,6 +152,7 @@ impl Default for Config {
             send_limit: 256 * 1024,
             drain_timeout: Duration::from_secs(1),
             resolver: Resolver::System,
+            resolver_options: ResolverOptions::default(),
             on_connection_created: None,
             on_connection_reused: None,
             on_connection_closed: None,
@@ -270,18 +262,36 @@ impl Config {
 
 impl Config {
     fn validate_resolver(&self) -> Result<()> {
-        let Resolver::Servers(servers) = &self.resolver else {
-            return Ok(());
-        };
-        let fits = (1..=MAX_SERVERS).contains(&servers.len())
-            && servers.iter().all(|server| server.port() != 0);
-        require(fits, "resolver", servers, || {
-            format!("1 to {MAX_SERVERS} name servers with a port that is not 0")
-        })
+        match &self.resolver {
+            Resolver::Servers(servers) => {
+                let fits = (1..=MAX_SERVERS).contains(&servers.len())
+                    && servers.iter().all(|server| server.port() != 0);
+                require(fits, "resolver", servers, || {
+                    format!("1 to {MAX_SERVERS} name servers with a port that is not 0")
+                })?;
+            }
+            Resolver::Files(files) => absolute_paths(files)?,
+            Resolver::System | Resolver::Table(_) | Resolver::Custom(_) => {}
+        }
+        self.resolver_options.validate()
     }
 }
 
-fn within<T: Debug + PartialOrd>(
+/// A relative path would mean another file when the process changes its folder.
+fn absolute_paths(files: &SystemFiles) -> Result<()> {
+    let named = [
+        ("resolver.resolv_conf", &files.resolv_conf),
+        ("resolver.hosts", &files.hosts),
+        ("resolver.nsswitch", &files.nsswitch),
+    ];
+    named.into_iter().try_for_each(|(field, path)| {
+        require(path.is_absolute(), field, path, || {
+            "an absolute path".into()
+        })
+    })
+}
+
+pub(crate) fn within<T: Debug + PartialOrd>(
     field: &'static str,
     value: T,
     range: RangeInclusive<T>,
@@ -298,7 +308,7 @@ fn power_of_two(field: &'static str, value: u32, range: RangeInclusive<u32>) -> 
     })
 }
 
-fn require(
+pub(crate) fn require(
     fits: bool,
     field: &'static str,
     value: impl Debug,

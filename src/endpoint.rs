@@ -1,14 +1,16 @@
 //! Endpoint texts come in many spellings; a pool keyed by spelling would hold two sets of
 //! connections for one server, or mix two servers. [`Endpoint`] is the one canonical form.
 //!
-//! Promise: two endpoints are equal if and only if they mean the same host, port and partition;
-//! the host is what DNS, logs and later TLS see, and holds no byte that could break out of any of
-//! them. A text that is accepted, displayed and read again gives the same endpoint.
+//! Promise: two endpoints are equal if and only if they mean the same host, port and partition, and
+//! lead there the same way (by addresses, by SRV or by HTTPS records); the host is what DNS, logs
+//! and later TLS see, and holds no byte that could break out of any of them. A text that is
+//! accepted, displayed and read again gives the same endpoint.
 
 mod error;
 mod host;
 #[cfg(test)]
 mod tests;
+mod via;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -20,6 +22,7 @@ use crate::error::{Error, ErrorKind};
 
 pub use self::error::{EndpointError, EndpointFault};
 use self::host::Host;
+pub(crate) use self::via::Via;
 
 /// A label that keeps connections apart: those of one partition are never handed out in another.
 ///
@@ -55,16 +58,31 @@ impl fmt::Debug for Partition {
 
 /// Whom to connect to: a host, a port, and the partition whose connections these are.
 ///
-/// The text form is `host:port`, an IPv6 address in brackets.
-/// A name is kept in lower case, without its trailing dot, international names as A-labels.
+/// | text | made by | where it leads |
+/// | --- | --- | --- |
+/// | `host:port` | [`Endpoint::new`] | to the addresses of the host; an IPv6 address in brackets |
+/// | `srv:_redis._tcp.example.com` | [`Endpoint::srv`] | where the SRV records say, ports too |
+/// | `https:example.com` | [`Endpoint::https`] | where the HTTPS records say, else to its addresses, port 443 |
+///
+/// `srv:` or `https:` before digits alone is a host of that name and its port, as in `srv:80`.
+///
+/// A name is kept in lower case, international names as A-labels.
 /// An IP address is accepted in its usual form alone, and is never equal to a name.
+/// Endpoints of different rows of the table are never equal.
+///
+/// A dot at the end makes a name absolute: it is looked up as it is, while one without a dot goes
+/// through the search list of `resolv.conf`, if there is one. As both may lead to different
+/// servers, `db.example.:5432` and `db.example:5432` are different endpoints; the host of both is
+/// `db.example`. Names that are never asked of a server (`localhost`, and what ends in
+/// `.localhost`, `.invalid`, `.onion` or `.alt`) lose the dot.
 ///
 /// ```
 /// use ringpool::Endpoint;
-/// let endpoint: Endpoint = "BÜCHER.example.:443".parse()?;
+/// let endpoint: Endpoint = "BÜCHER.example:443".parse()?;
 /// assert_eq!(endpoint.to_string(), "xn--bcher-kva.example:443");
 /// assert_eq!(endpoint, Endpoint::new("xn--bcher-kva.example", 443)?);
 /// assert_ne!(endpoint, endpoint.with_partition("tenant-a"));
+/// assert_ne!(endpoint, Endpoint::new("xn--bcher-kva.example.", 443)?);
 ///
 /// let error = "a b:80".parse::<Endpoint>().unwrap_err();
 /// assert_eq!(
@@ -75,7 +93,9 @@ impl fmt::Debug for Partition {
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
+    via: Via,
     host: Host,
+    /// 0 for a service, 443 for HTTPS: the canonical value, so that equality is that of the host.
     port: u16,
     partition: Option<Partition>,
 }
@@ -95,6 +115,48 @@ impl Endpoint {
         endpoint.map_err(|fault| EndpointError::new(host, fault))
     }
 
+    /// A service that its SRV records describe: where it runs, at which ports, in which order and
+    /// with which share of the load (RFC 2782).
+    ///
+    /// ```
+    /// use ringpool::Endpoint;
+    /// let redis = Endpoint::srv("_redis._tcp.Example.com")?;
+    /// assert_eq!(redis.to_string(), "srv:_redis._tcp.example.com");
+    /// assert_eq!(redis, "srv:_redis._tcp.example.com".parse()?);
+    ///
+    /// let error = Endpoint::srv("redis.example.com").unwrap_err();
+    /// assert!(error.to_string().contains("label 0 of the service name must be an underscore"));
+    /// # Ok::<(), ringpool::EndpointError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`EndpointError`]: the name does not begin with two labels as in `_redis._tcp`, is one over
+    /// another protocol than TCP, has a port, or is no name.
+    pub fn srv(name: &str) -> Result<Self, EndpointError> {
+        let host = via::service(name).map_err(|fault| EndpointError::new(name, fault))?;
+        Ok(Self::from_name(Via::Srv, host))
+    }
+
+    /// A host that its HTTPS records describe: where it is served, at which ports, with which
+    /// protocols (RFC 9460). Without such records it is its addresses, at port 443.
+    ///
+    /// ```
+    /// use ringpool::Endpoint;
+    /// let web = Endpoint::https("Example.com")?;
+    /// assert_eq!(web.to_string(), "https:example.com");
+    /// assert_ne!(web, Endpoint::new("example.com", 443)?);
+    /// # Ok::<(), ringpool::EndpointError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`EndpointError`]: it is an IP address, has a port, or is no name.
+    pub fn https(host: &str) -> Result<Self, EndpointError> {
+        let name = via::name(host).map_err(|fault| EndpointError::new(host, fault))?;
+        Ok(Self::from_name(Via::Https, name))
+    }
+
     /// The same host and port in a partition of their own.
     #[must_use]
     pub fn with_partition(&self, partition: impl Into<Partition>) -> Self {
@@ -104,14 +166,27 @@ impl Endpoint {
         }
     }
 
-    /// The canonical name, or the IP address (IPv6 without brackets).
+    /// The canonical name without a dot at its end, or the IP address (IPv6 without brackets).
+    /// For a service it is the whole name, `_redis._tcp.example.com`.
     pub fn host(&self) -> &str {
         self.host.as_str()
     }
 
-    /// The port; never 0 if the endpoint was made from a text.
+    /// The port, never 0 if the endpoint was made from `host:port`. Of a service 0, as each of its
+    /// records has its own; of an HTTPS host 443, which its records may replace.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether the name ended with a dot: it is looked up as it is then, without a search list.
+    /// False for an IP address, and for a name that is never asked of a server.
+    pub fn is_absolute(&self) -> bool {
+        self.host.is_absolute()
+    }
+
+    /// Which records lead to the addresses.
+    pub(crate) fn via(&self) -> Via {
+        self.via
     }
 
     /// The partition, if it is not the common one.
@@ -129,9 +204,17 @@ impl Endpoint {
 
     fn from_parts(host: Host, port: u16) -> Self {
         Self {
+            via: Via::Address,
             host,
             port,
             partition: None,
+        }
+    }
+
+    fn from_name(via: Via, host: Host) -> Self {
+        Self {
+            via,
+            ..Self::from_parts(host, via.port())
         }
     }
 }
@@ -144,8 +227,17 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Reads `host:port` or `[v6]:port`.
+/// Reads `srv:name`, `https:name`, `host:port` or `[v6]:port`.
 fn read(text: &str) -> Result<Endpoint, EndpointFault> {
+    if let Some((via, name)) = via::split(text) {
+        let host = match via {
+            Via::Srv => via::service(name),
+            _ => via::name(name),
+        };
+        let at = text.len() - name.len();
+        let host = host.map_err(|fault| fault.moved(at))?;
+        return Ok(Endpoint::from_name(via, host));
+    }
     if text.starts_with('[') {
         let (address, rest) = host::split_brackets(text)?;
         let host = Host::v6(address)?;
@@ -244,9 +336,13 @@ impl From<&Endpoint> for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.ip() {
-            Some((IpAddr::V6(_), _)) => write!(f, "[{}]:{}", self.host(), self.port),
-            _ => write!(f, "{}:{}", self.host(), self.port),
+        if let Some((IpAddr::V6(_), _)) = self.host.ip() {
+            return write!(f, "[{}]:{}", self.host(), self.port);
+        }
+        let dot = if self.is_absolute() { "." } else { "" };
+        match self.via {
+            Via::Address => write!(f, "{}{dot}:{}", self.host(), self.port),
+            Via::Srv | Via::Https => write!(f, "{}{}{dot}", self.via.prefix(), self.host()),
         }
     }
 }

@@ -43,6 +43,9 @@ pub enum ErrorKind {
     WriteTimeout,
     /// The name could not be resolved.
     Resolve,
+    /// The name's owner says that the service is not offered: its SRV record has the target `.`
+    /// (RFC 2782).
+    NoService,
     /// No address accepted a connection.
     Connect,
     /// The peer closed or reset the connection, or the pool closed it.

@@ -5,3 +5,8 @@
 pub fn policy(bytes: &[u8]) {
     crate::policy::bytes::play(bytes);
 }
+
+/// Reads bytes as the system's files, environment and a name; a broken promise panics.
+pub fn resolv_conf(bytes: &[u8]) {
+    crate::dns::bytes::read(bytes);
+}

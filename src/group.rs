@@ -16,7 +16,7 @@ use crate::local;
 #[cfg(feature = "sim")]
 use crate::machine;
 use crate::ring::{self, Descriptor, Driver, Ring, RingConfig};
-use crate::shard::{Core, Links, Shard, SharedState};
+use crate::shard::{Core, Disk, Links, RealDisk, Shard, SharedState};
 
 /// What the cores of one pool share.
 ///
@@ -45,9 +45,14 @@ impl Group {
     ///
     /// [`ErrorKind::InvalidConfig`], naming the field.
     pub fn new(config: Config) -> Result<Self> {
+        Self::with_disk(config, Arc::new(RealDisk))
+    }
+
+    /// A group whose resolver has its files from `disk`.
+    pub(crate) fn with_disk(config: Config, disk: Arc<dyn Disk>) -> Result<Self> {
         config.validate()?;
         let config = Arc::new(config);
-        let shared = Arc::new(SharedState::new(&config));
+        let shared = Arc::new(SharedState::new(&config, disk));
         Ok(Self { config, shared })
     }
 
@@ -105,7 +110,7 @@ impl Group {
     #[cfg(feature = "sim")]
     pub(crate) fn join_machine(&self, place: &machine::Current, room: usize) -> Result<Member> {
         let config = RingConfig::from(&*self.config);
-        let slots = config.max_connections.saturating_add(config.max_datagrams);
+        let slots = config.max_connections.saturating_add(config.max_queries);
         let kernel = place.machine.kernel(place.core, slots as usize, room);
         let bell = kernel.bell(&place.machine);
         let ring = Ring::played(config, kernel)?;

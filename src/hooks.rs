@@ -109,13 +109,20 @@ pub enum CloseReason {
     InitFailed,
     /// Its descriptor slot was needed for another endpoint.
     Evicted,
+    /// Its connect was given up: another address of the name was faster, or was to be tried in its
+    /// place. It was never ready.
+    ConnectCancelled,
+    /// Its address is not one of the name's any more.
+    AddressGone,
+    /// Its address had more than its share of the connections, and another less.
+    Rebalanced,
     /// The pool drains.
     Drained,
 }
 
 impl CloseReason {
     /// Every reason, in the order in which statistics list them.
-    pub const ALL: [CloseReason; 17] = [
+    pub const ALL: [CloseReason; 20] = [
         Self::IdleTime,
         Self::Lifetime,
         Self::Uses,
@@ -132,6 +139,9 @@ impl CloseReason {
         Self::Demand,
         Self::InitFailed,
         Self::Evicted,
+        Self::ConnectCancelled,
+        Self::AddressGone,
+        Self::Rebalanced,
         Self::Drained,
     ];
 }

@@ -7,9 +7,11 @@
 use std::any::Any;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "sim")]
@@ -56,6 +58,16 @@ impl Host {
         }
     }
 
+    /// How long the machine has slept so far.
+    pub(crate) fn slept(&self) -> Duration {
+        match self {
+            Host::Thread => clock::slept(),
+            // A simulated machine does not sleep.
+            #[cfg(feature = "sim")]
+            Host::Machine(_) => Duration::ZERO,
+        }
+    }
+
     /// A number that nobody can guess.
     ///
     /// # Errors
@@ -66,6 +78,28 @@ impl Host {
             Host::Thread => ring::random_seed(),
             #[cfg(feature = "sim")]
             Host::Machine(place) => Ok(place.machine.below(u64::MAX)),
+        }
+    }
+
+    /// The local ports that the system keeps for others, of both families (ip(7),
+    /// `ip_local_reserved_ports`); nothing if it does not say.
+    pub(crate) fn reserved_ports(&self) -> String {
+        match self {
+            Host::Thread => {
+                let path = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+                std::fs::read_to_string(path).unwrap_or_default()
+            }
+            #[cfg(feature = "sim")]
+            Host::Machine(_) => String::new(),
+        }
+    }
+
+    /// The address from which this host would send to `to`, if it has a way there.
+    pub(crate) fn source_of(&self, to: IpAddr) -> Option<IpAddr> {
+        match self {
+            Host::Thread => ring::source_of(to),
+            #[cfg(feature = "sim")]
+            Host::Machine(place) => place.machine.source_of(place.core, to),
         }
     }
 

@@ -43,6 +43,8 @@ mod machine;
 mod policy;
 mod pool;
 mod protocol;
+mod resolved;
+mod resolver;
 mod ring;
 mod shard;
 mod shards;
@@ -52,9 +54,10 @@ pub mod sim;
 mod slot;
 mod stats;
 mod stream;
+mod target;
 mod time;
 
-pub use config::{Config, Resolver};
+pub use config::Config;
 pub use conn::Conn;
 pub use endpoint::{Endpoint, EndpointError, EndpointFault, Partition};
 pub use error::{Error, ErrorKind, Exhaustion, Result};
@@ -63,6 +66,10 @@ pub use hooks::{CloseReason, ConnectionInfo, HealthCheck, Hook};
 pub use host::{TaskHandle, spawn};
 pub use pool::{EndpointHandle, Get, Pool};
 pub use protocol::{Access, Plain, Protocol};
+pub use resolved::{Place, Resolved, Resolving, Source};
+pub use resolver::{
+    Answered, Families, IpPrefix, NameTable, Resolve, Resolver, ResolverOptions, SystemFiles,
+};
 pub use shard::{ShardStats, Trace, TraceRecord};
 pub use shards::{Remote, Shards, ShardsBuilder};
 pub use stats::{AddressStats, Stats};

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::local;
 use crate::policy::event::{ConnKey, Return, WaiterKey};
 use crate::protocol::{Erased, Plain, Protocol, typed_state};
+use crate::resolved::{Resolved, Resolving};
 use crate::shard::{Checkout, EndpointRef, Gotten, Shard, ShardStats, Trace};
 use crate::stats::Stats;
 use crate::stream::Stream;
@@ -178,6 +179,28 @@ impl<P: Protocol> Pool<P> {
         Ok(value)
     }
 
+    /// Where `endpoint` leads: what a get would try, found out as for a get and shared with all.
+    /// With an [`EndpointHandle`] it costs next to nothing while the answer holds.
+    ///
+    /// ```no_run
+    /// # async fn f() -> ringpool::Result<()> {
+    /// let found = ringpool::Pool::local()?.resolve("db.example.com:5432").await?;
+    /// println!("{:?}", found.addresses().collect::<Vec<_>>());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`EndpointHandle::resolve`], and as [`Pool::endpoint`].
+    pub async fn resolve<E>(&self, endpoint: E) -> Result<Resolved>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        self.endpoint(endpoint)?.resolve().await
+    }
+
     /// The statistics of one endpoint, all cores together. Counts of other cores may lag by one
     /// turn of their loops.
     ///
@@ -266,6 +289,29 @@ impl<P: Protocol> EndpointHandle<P> {
             .try_get(&self.inner)?
             .map(|conn| self.conn(conn, true))
             .transpose()
+    }
+
+    /// Where the endpoint leads. While the answer holds this reads nothing but this core's own
+    /// memory, makes no system call and allocates nothing.
+    ///
+    /// ```no_run
+    /// # async fn f() -> ringpool::Result<()> {
+    /// let endpoint = ringpool::Pool::local()?.endpoint("db.example.com:5432")?;
+    /// let found = endpoint.resolve().await?;
+    /// assert!(found.addresses().len() > 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind`](crate::ErrorKind)`::Resolve` when there is no such name, it has no address, or
+    /// nobody could be asked within [`Config::get_timeout`](crate::Config::get_timeout); `NoService`
+    /// when the name's owner does not offer the service; `Exhausted` when
+    /// [`Config::max_waiters`](crate::Config::max_waiters) tasks of this core wait already;
+    /// `NotOnShard` when the core's runtime has ended.
+    pub fn resolve(&self) -> Resolving<'_> {
+        Resolving::new(&self.shard, &self.inner)
     }
 
     /// The statistics of the endpoint, all cores together.

@@ -30,6 +30,10 @@ pub struct Stats {
     pub closed: u64,
     /// Connects that failed, each address and attempt counted.
     pub errors: u64,
+    /// Connects that were given up before they succeeded or failed: another address of the name was
+    /// faster (RFC 8305), or was to be tried in their place because the limit allowed no more. The
+    /// same number as `closed_by(CloseReason::ConnectCancelled)`; not among `errors`.
+    pub connects_cancelled: u64,
     /// Gets that timed out.
     pub get_timeouts: u64,
     /// Gets that were refused because too many waited.
@@ -68,6 +72,7 @@ impl Stats {
             reused: totals.reused,
             closed: totals.closed,
             errors: totals.errors,
+            connects_cancelled: totals.closed_by[CloseReason::ConnectCancelled as usize],
             get_timeouts: totals.get_timeouts,
             rejected: totals.refused,
             permits: u64::from(account.permits),

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 use super::*;
+use crate::resolver::{Families, IpPrefix, NameTable};
 
 /// One field: a change of the default settings that must be accepted at each end of the field's
 /// range, and changes that must be refused, with the message.
@@ -281,24 +283,91 @@ fn ring_rows() -> Vec<Row> {
 fn resolver_rows() -> Vec<Row> {
     let server = SocketAddr::from(([127, 0, 0, 1], 53));
     let portless = SocketAddr::from(([127, 0, 0, 1], 0));
-    vec![row!(
-        resolver,
+    let relative = SystemFiles {
+        hosts: "etc/hosts".into(),
+        ..SystemFiles::default()
+    };
+    vec![
+        row!(
+            resolver,
+            [
+                Resolver::System,
+                Resolver::Files(SystemFiles::default()),
+                Resolver::Servers(vec![server]),
+                Resolver::Servers(vec![server; 8]),
+                Resolver::Table(NameTable::new()),
+            ],
+            [
+                (
+                    Resolver::Servers(Vec::new()),
+                    "resolver is [], must be 1 to 8 name servers with a port that is not 0"
+                ),
+                (
+                    Resolver::Servers(vec![portless]),
+                    "resolver is [127.0.0.1:0], must be 1 to 8 name servers with a port that is \
+                     not 0"
+                ),
+                (
+                    Resolver::Files(relative),
+                    "resolver.hosts is \"etc/hosts\", must be an absolute path"
+                ),
+            ]
+        ),
+        options_row(),
+    ]
+}
+
+/// The default options with one changed.
+macro_rules! options {
+    ($field:ident: $value:expr) => {
+        ResolverOptions {
+            $field: $value,
+            ..ResolverOptions::default()
+        }
+    };
+}
+
+fn options_row() -> Row {
+    let days = |days: u64| secs(days * 24 * 60 * 60);
+    let prefix = IpPrefix::from(IpAddr::from([127, 0, 0, 1]));
+    row!(
+        resolver_options,
         [
-            Resolver::System,
-            Resolver::Servers(vec![server]),
-            Resolver::Servers(vec![server; 8]),
+            options!(stale_max: Duration::ZERO),
+            options!(stale_max: days(3)),
+            options!(prefetch: false),
+            options!(families: Families::V6),
+            options!(randomize_case: true),
+            options!(deny: vec![prefix; 1024]),
+            options!(avoid_ports: vec![0..=0; 64]),
+            options!(avoid_ports: vec![0..=49_151]),
         ],
         [
             (
-                Resolver::Servers(Vec::new()),
-                "resolver is [], must be 1 to 8 name servers with a port that is not 0"
+                options!(stale_max: days(3) + MOMENT),
+                "resolver_options.stale_max is 259200.000000001s, must be 0ns to 259200s"
             ),
             (
-                Resolver::Servers(vec![portless]),
-                "resolver is [127.0.0.1:0], must be 1 to 8 name servers with a port that is not 0"
+                options!(deny: vec![prefix; 1025]),
+                "resolver_options.deny.len() is 1025, must be 0 to 1024"
+            ),
+            (
+                options!(avoid_ports: vec![0..=0; 65]),
+                "resolver_options.avoid_ports.len() is 65, must be 0 to 64"
+            ),
+            (
+                options!(avoid_ports: vec![0..=49_152]),
+                "resolver_options.avoid_ports is [0..=49152], must be ranges that are not empty \
+                 and leave 16384 of 1024 to 65535"
+            ),
+            (
+                // Written the wrong way round.
+                options!(avoid_ports: vec![RangeInclusive::new(9, 8)]),
+                "resolver_options.avoid_ports is [9..=8], must be ranges that are not empty and \
+                 leave 16384 of 1024 to 65535"
             ),
         ]
-    )]
+    )
 }
 
 fn rows() -> Vec<Row> {

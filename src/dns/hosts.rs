@@ -8,13 +8,15 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::MAX_ADDRESSES;
+use super::conf::whole_lines;
+use crate::resolver::{MAX_ADDRESSES, NameTable};
 
-const MAX_LEN: usize = 4 * 1024 * 1024;
+/// How much of the file is read.
+pub(crate) const MAX_LEN: usize = 4 * 1024 * 1024;
 const MAX_NAME_LEN: usize = 253;
 
 /// Names and addresses of a hosts file.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Hosts {
     /// By the name in lower case.
     addresses: HashMap<Box<str>, Vec<IpAddr>>,
@@ -24,10 +26,19 @@ impl Hosts {
     /// Reads the content of a hosts file.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let mut hosts = Self::default();
-        for line in whole_lines(bytes).split(|&byte| byte == b'\n') {
+        for line in whole_lines(bytes, MAX_LEN).split(|&byte| byte == b'\n') {
             hosts.line(line);
         }
         hosts
+    }
+
+    /// The names of a table, as if a file listed them.
+    pub(crate) fn of_table(table: &NameTable) -> Self {
+        let names = table.iter();
+        let addresses = names.map(|(name, addresses)| (name.into(), addresses.to_vec()));
+        Self {
+            addresses: addresses.collect(),
+        }
     }
 
     /// The addresses of `host`; none if the file does not mention it.
@@ -61,16 +72,6 @@ impl Hosts {
             }
         }
     }
-}
-
-/// The lines of `bytes` that end before the cap, without a byte order mark.
-fn whole_lines(bytes: &[u8]) -> &[u8] {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let Some(head) = bytes.get(..MAX_LEN) else {
-        return bytes;
-    };
-    let end = head.iter().rposition(|&byte| byte == b'\n');
-    &head[..end.unwrap_or(0)]
 }
 
 #[cfg(test)]

@@ -1,191 +1,194 @@
-//! A name's addresses come from several servers that may be dead, slow, wrong or forged, by two
-//! queries of which either may get lost. [`Lookup`] asks on until it knows, or until its time is
-//! up.
+//! A question goes to several servers that may be dead, slow, wrong or forged, and any packet may
+//! get lost. [`Lookup`] asks on until it has an answer, or until its time is up.
 //!
-//! Promise: it ends by its deadline, exactly once; a server is asked at most `attempts` times per
-//! family, and not again once it has said that it will not answer (except once without EDNS); the
-//! absence of one family is never taken for the absence of the name, nor silence for absence;
-//! each [`Action::Send`] is followed by exactly one [`Action::Close`], and all of them come before
+//! Promise: it ends by its deadline, exactly once; a server is sent the question at most
+//! three times over each transport (RFC 9520 section 3.1), and not again once it has said
+//! that it will not answer; silence is never taken for absence, and a cut answer for none; each
+//! [`Action::Send`] is followed by exactly one [`Action::Close`], and all of them come before
 //! [`Action::Done`], which is the last.
 //!
-//! States of each family: asking; answered; absent; failed (every server was asked as often as it
-//! may). Once one family has an answer or says that there is no such name, the other has
-//! [`RESOLUTION_DELAY`] left (RFC 8305).
+//! Time: a server is given its turn (one and a half of its round trips, at least 333 ms), then the
+//! next one is asked as well, from a socket of its own; what was sent before may still be answered
+//! until the configured timeout. A server that is out of reach or refuses gives its turn away at
+//! once.
+//!
+//! Transport: UDP, unless the configuration says otherwise. A cut answer is asked for again over
+//! TCP, and so is everything once somebody sends the wrong id to the right socket: then the next
+//! guess may be right.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use self::failure::{failure, resolve_error};
+use self::server::Server;
+use self::stream::{Frame, Stream};
 use super::conf::ResolverConfig;
-use super::query::{Family, Question, Verdict, keep_some, parse};
+use super::health::Health;
+use super::query::{Query, Sending, Verdict, parse};
+use super::record::{Answer, Question};
 use crate::error::{Error, ErrorKind, Result};
+use crate::policy::Rng;
 use crate::time::Tick;
 
-/// How long the slower family is waited for.
-const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+mod failure;
+mod server;
+mod stream;
+#[cfg(test)]
+mod tests;
+
 /// A lookup takes no longer, whatever the settings.
 const MAX_TOTAL: Duration = Duration::from_secs(10);
-/// A server gets at least so long before the next is asked as well.
-const MIN_ATTEMPT: Duration = Duration::from_millis(333);
-/// When one family did not answer, the other is not kept for longer than this.
-const MAX_PARTIAL_TTL: Duration = Duration::from_secs(30);
 
-/// One datagram's exchange.
+/// One exchange with a server, on a socket of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct QueryId(u32);
+
+/// What a query is sent over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Transport {
+    Udp,
+    Tcp,
+}
 
 /// What a lookup wants done.
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Send `bytes` to `server` from a socket of its own, connected to it, and report what comes.
+    /// Over TCP they have their length before them.
     Send {
         query: QueryId,
         server: SocketAddr,
+        transport: Transport,
         bytes: Vec<u8>,
     },
     /// Close the socket of `query`.
     Close { query: QueryId },
     /// The result. Nothing follows.
-    Done(Result<Found, Failed>),
+    Done(Answer),
 }
 
-/// The addresses of a name, IPv6 first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// At least one, at most 64.
-    pub(crate) addresses: Vec<IpAddr>,
-    /// How long they may be kept, as the servers say.
-    pub(crate) ttl: Duration,
-}
-
-/// Why there are no addresses.
-#[derive(Debug, Clone)]
-pub(crate) struct Failed {
-    pub(crate) error: Error,
-    /// If a server said that there are none: how long that may be kept.
-    pub(crate) absent: Option<Duration>,
-}
-
-/// The search for one name's addresses.
+/// One question on its way to an answer.
 #[derive(Debug)]
 pub(crate) struct Lookup {
-    host: String,
+    question: Question,
+    query: Query,
+    /// In the order in which they are asked.
     servers: Vec<Server>,
+    /// As [`Health`] is told of them.
+    config: Vec<SocketAddr>,
     attempts: usize,
-    /// How long one server is waited for.
-    patience: Duration,
+    /// How long a query is open, at most.
+    timeout: Duration,
     total: Duration,
     deadline: Tick,
-    /// Since one family is known.
-    hurry: Option<Tick>,
-    asks: [Ask; 2],
-    sent: Vec<Sent>,
-    ids: Ids,
-    next_query: u32,
-    actions: VecDeque<Action>,
-    is_done: bool,
-}
-
-#[derive(Debug)]
-struct Server {
-    address: SocketAddr,
-    /// It did not understand EDNS.
-    plain: bool,
-}
-
-/// The question for one family.
-#[derive(Debug)]
-struct Ask {
-    question: Question,
-    state: State,
     /// How many turns were taken; turn `n` is server `n % servers`.
     turns: usize,
-    /// By server: it will not answer this.
-    refused: Vec<bool>,
-    /// When the next server is asked.
+    /// When the turn is over.
     next: Tick,
     /// The query sent last.
     current: QueryId,
-    /// The last thing that a server said or the system knew, short of an answer.
-    reason: Option<Error>,
-}
-
-#[derive(Debug)]
-enum State {
-    Asking,
-    Answered { addresses: Vec<IpAddr>, ttl: u32 },
-    Absent(Absence),
-    Failed,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Absence {
-    of_name: bool,
-    ttl: u32,
-    server: SocketAddr,
+    open: Vec<Sent>,
+    rng: Rng,
+    next_query: u32,
+    /// Answers with an id or letters that were not asked with.
+    guesses: u32,
+    actions: VecDeque<Action>,
+    is_done: bool,
 }
 
 /// A query whose socket is open.
 #[derive(Debug)]
 struct Sent {
     query: QueryId,
-    ask: usize,
     server: usize,
-    id: u16,
-    edns: bool,
+    sending: Sending,
+    at: Tick,
+    /// The next server is asked as well.
+    turn_ends: Tick,
+    expires: Tick,
+    stream: Stream,
 }
 
-/// Ids that nobody off the path can guess, from a seed that nobody knows (SplitMix64).
-#[derive(Debug)]
-struct Ids(u64);
-
 impl Lookup {
-    /// Begins to look up `host`, to end by `deadline`. `seed` comes fresh from the system's
+    /// Begins to ask `question`, to end by `deadline`. `seed` comes fresh from the system's
     /// generator for each lookup.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if no packet can carry the name.
     pub(crate) fn new(
         now: Tick,
-        host: &str,
+        question: &Question,
         config: &ResolverConfig,
+        health: &Health,
         deadline: Tick,
         seed: u64,
     ) -> Result<Self> {
-        let turns = config.servers.len() as u32 * config.attempts;
+        let mut rng = Rng::new(seed);
+        let order = health.order(now, config, rng.next());
+        let mut lookup = Self::idle(now, question, config, order, health, deadline, rng)?;
+        lookup.advance(now, health);
+        Ok(lookup)
+    }
+
+    /// A copy of `question` for a server that failed lately, when [`Health`] wants to know whether
+    /// it is back. The lookup is driven like any other and its answer thrown away.
+    pub(crate) fn probe(
+        now: Tick,
+        question: &Question,
+        config: &ResolverConfig,
+        health: &mut Health,
+        seed: u64,
+    ) -> Option<Self> {
+        let mut rng = Rng::new(seed);
+        let server = health.probe(now, config, rng.next())?;
+        let deadline = now.plus(config.timeout);
+        let mut lookup =
+            Self::idle(now, question, config, vec![server], health, deadline, rng).ok()?;
+        lookup.attempts = 1;
+        lookup.advance(now, health);
+        Some(lookup)
+    }
+
+    fn idle(
+        now: Tick,
+        question: &Question,
+        config: &ResolverConfig,
+        order: Vec<SocketAddr>,
+        health: &Health,
+        deadline: Tick,
+        mut rng: Rng,
+    ) -> Result<Self> {
+        let turns = order.len() as u32 * config.attempts;
         let total = deadline
             .since(now)
             .min(config.timeout.saturating_mul(turns))
             .min(MAX_TOTAL);
-        let ask = |family| {
-            Ok::<_, Error>(Ask {
-                question: Question::new(host, family)?,
-                state: State::Asking,
-                turns: 0,
-                refused: vec![false; config.servers.len()],
-                next: now,
-                current: QueryId(0),
-                reason: None,
-            })
+        let server = |address| {
+            let plain = !config.edns || health.is_plain(now, address);
+            Server::new(address, plain, config.use_tcp)
         };
-        let server = |&address| Server {
-            address,
-            plain: false,
-        };
-        let mut lookup = Self {
-            host: host.to_owned(),
-            servers: config.servers.iter().map(server).collect(),
+        let case = config.randomize_case.then_some(&mut rng);
+        Ok(Self {
+            question: question.clone(),
+            query: Query::new(question, case, config.trust_ad)?,
+            servers: order.into_iter().map(server).collect(),
+            config: config.servers.clone(),
             attempts: config.attempts as usize,
-            patience: config.timeout.min(MIN_ATTEMPT.max(total / turns.max(1))),
+            timeout: config.timeout,
             total,
             deadline: now.plus(total),
-            hurry: None,
-            asks: [ask(Family::V6)?, ask(Family::V4)?],
-            sent: Vec::new(),
-            ids: Ids(seed),
+            turns: 0,
+            next: now,
+            current: QueryId(0),
+            open: Vec::new(),
+            rng,
             next_query: 0,
+            guesses: 0,
             actions: VecDeque::new(),
             is_done: false,
-        };
-        lookup.handle_timeout(now);
-        Ok(lookup)
+        })
     }
 
     /// What to do next; `None` until something happens.
@@ -198,277 +201,274 @@ impl Lookup {
         if self.is_done {
             return None;
         }
-        let asking = self.asks.iter().filter(|ask| ask.is_asking());
-        let next = asking.map(|ask| ask.next).min();
-        [Some(self.deadline), self.hurry, next]
-            .into_iter()
-            .flatten()
-            .min()
+        let expiring = self.open.iter().map(|sent| sent.expires);
+        expiring.chain([self.deadline, self.next]).min()
     }
 
-    /// A datagram came on the socket of `query`; `cut` if it was longer than `bytes`.
-    pub(crate) fn handle_datagram(&mut self, now: Tick, query: QueryId, bytes: &[u8], cut: bool) {
-        let Some(sent) = self.sent.iter().find(|sent| sent.query == query) else {
+    /// Bytes came on the socket of `query`: a datagram, `cut` if it was longer, or any part of a
+    /// stream.
+    pub(crate) fn handle_bytes(
+        &mut self,
+        now: Tick,
+        health: &mut Health,
+        query: QueryId,
+        bytes: &[u8],
+        cut: bool,
+    ) {
+        let Some(at) = self.open.iter().position(|sent| sent.query == query) else {
             return;
         };
-        let (ask, server, edns) = (sent.ask, sent.server, sent.edns);
-        let question = &self.asks[ask].question;
-        let state = match parse(bytes, question, sent.id, edns, cut) {
-            Verdict::Ignore(_) => return,
-            Verdict::Answer { addresses, ttl } => State::Answered { addresses, ttl },
-            Verdict::NoData { ttl } => self.absent(false, ttl, server),
-            Verdict::NxDomain { ttl } => self.absent(true, ttl, server),
-            Verdict::RetryPlain => {
-                self.servers[server].plain = true;
+        if self.open[at].sending.transport == Transport::Udp {
+            let verdict = parse(bytes, &self.query, self.open[at].sending, cut);
+            return self.judge(now, health, query, verdict);
+        }
+        let mut rest = bytes;
+        // A verdict may close the query; then nobody wants the rest.
+        while let Some(sent) = self.open.iter_mut().find(|sent| sent.query == query) {
+            let verdict = match sent.stream.next(&mut rest) {
+                Frame::Message(bytes) => parse(&bytes, &self.query, sent.sending, false),
+                Frame::Incomplete => return,
+                Frame::Broken(what) => Verdict::Malformed(what),
+            };
+            self.judge(now, health, query, verdict);
+        }
+    }
+
+    /// The socket of `query` failed: nobody listens there, there is no way, or the stream ended
+    /// (`errno` 0).
+    pub(crate) fn handle_failed(
+        &mut self,
+        now: Tick,
+        health: &mut Health,
+        query: QueryId,
+        errno: i32,
+    ) {
+        let Some(sent) = self.open.iter().find(|sent| sent.query == query) else {
+            return;
+        };
+        let (index, transport) = (sent.server, sent.sending.transport);
+        let server = &mut self.servers[index];
+        health.failed(now, &self.config, server.address);
+        let error = match errno {
+            0 => resolve_error("the connection ended before the answer".to_owned()),
+            errno => Error::from_errno(ErrorKind::Resolve, errno),
+        };
+        server.reason = Some(error.context(format!("asking {}", server.address)));
+        // A stream that broke may hold the next time.
+        let is_broken = matches!(errno, 0 | libc::ECONNRESET | libc::EPIPE);
+        match transport {
+            Transport::Tcp if is_broken => self.close(query),
+            Transport::Tcp if server.is_detour => {
+                server.is_detour = false;
+                server.transport = Transport::Udp;
                 self.close(query);
-                if self.asks[ask].current == query {
-                    self.send(now, ask, server);
-                }
-                return;
             }
-            Verdict::Truncated => {
-                let server = self.at(server);
-                let text = format!("answer truncated (TC from {server}), and only UDP is spoken");
-                return self.refused(now, query, resolve_error(text));
-            }
-            Verdict::Refused(code) => {
-                let text = match code {
-                    "SERVFAIL" => "server failure",
-                    _ => "server refused",
-                };
-                let text = format!("{text} ({code} from {})", self.at(server));
-                return self.refused(now, query, resolve_error(text));
-            }
-        };
-        self.settle(now, ask, state);
-    }
-
-    /// The socket of `query` failed: nobody listens there, or there is no way.
-    pub(crate) fn handle_failed(&mut self, now: Tick, query: QueryId, errno: i32) {
-        let Some(sent) = self.sent.iter().find(|sent| sent.query == query) else {
-            return;
-        };
-        let step = format!("asking {}", self.at(sent.server));
-        let error = Error::from_errno(ErrorKind::Resolve, errno).context(step);
-        self.refused(now, query, error);
+            _ => self.refuse(index),
+        }
+        self.go_on(now, health, query);
     }
 
     /// Time has passed.
-    pub(crate) fn handle_timeout(&mut self, now: Tick) {
+    pub(crate) fn handle_timeout(&mut self, now: Tick, health: &mut Health) {
         if self.is_done {
             return;
         }
-        if now >= self.deadline || self.hurry.is_some_and(|hurry| now >= hurry) {
-            self.finish();
-            return;
+        for sent in self.open.iter().filter(|sent| now >= sent.turn_ends) {
+            health.failed(now, &self.config, self.servers[sent.server].address);
         }
-        for ask in 0..self.asks.len() {
-            if self.asks[ask].is_asking() && now >= self.asks[ask].next {
-                self.advance(now, ask);
-            }
+        if now >= self.deadline {
+            return self.fail();
+        }
+        if now >= self.next {
+            self.advance(now, health);
+        }
+        let expired = self.open.iter().filter(|sent| now >= sent.expires);
+        let expired: Vec<QueryId> = expired.map(|sent| sent.query).collect();
+        for query in expired {
+            self.close(query);
+            self.go_on(now, health, query);
         }
     }
 
-    fn at(&self, server: usize) -> SocketAddr {
-        self.servers[server].address
-    }
-
-    fn absent(&self, of_name: bool, ttl: Option<u32>, server: usize) -> State {
-        State::Absent(Absence {
-            of_name,
-            ttl: ttl.unwrap_or(0),
-            server: self.at(server),
-        })
-    }
-
-    /// The server of `query` will not answer: the next is asked at once.
-    fn refused(&mut self, now: Tick, query: QueryId, reason: Error) {
-        let Some(sent) = self.sent.iter().find(|sent| sent.query == query) else {
+    /// Acts on what came for `query`.
+    fn judge(&mut self, now: Tick, health: &mut Health, query: QueryId, verdict: Verdict) {
+        let Some(sent) = self.open.iter().find(|sent| sent.query == query) else {
             return;
         };
-        let (ask, server) = (sent.ask, sent.server);
+        let (index, sending, at) = (sent.server, sent.sending, sent.at);
+        let server = &mut self.servers[index];
+        let address = server.address;
+        let is_tcp = sending.transport == Transport::Tcp;
+        let answer = match verdict {
+            Verdict::Ignore(_) => return,
+            // Of another exchange on the same connection.
+            Verdict::Foreign if is_tcp => return,
+            // A forger could have sent it; the true one may follow.
+            Verdict::Malformed(_) if !is_tcp => return,
+            Verdict::Foreign | Verdict::Truncated if !is_tcp => {
+                server.is_detour = verdict == Verdict::Foreign;
+                self.guesses += u32::from(server.is_detour);
+                server.transport = Transport::Tcp;
+                return self.ask_again(now, health, query, "answer truncated (TC");
+            }
+            Verdict::RetryPlain => {
+                (server.plain, server.wants_plain) = (true, true);
+                return self.ask_again(now, health, query, "server refused (FORMERR");
+            }
+            Verdict::Foreign | Verdict::Truncated => {
+                return self.refused(now, health, query, "answer truncated over TCP (TC");
+            }
+            Verdict::Malformed(what) => {
+                return self.refused(now, health, query, &format!("no answer ({what}, "));
+            }
+            Verdict::Refused("SERVFAIL") => {
+                return self.refused(now, health, query, "server failure (SERVFAIL");
+            }
+            Verdict::Refused(code) => {
+                return self.refused(now, health, query, &format!("server refused ({code}"));
+            }
+            Verdict::Found { records, ttl } => Answer::Found {
+                records,
+                ttl: seconds(ttl),
+                server: address,
+            },
+            Verdict::NoData { ttl } => Answer::NoData {
+                ttl: ttl.map(seconds),
+                server: address,
+            },
+            Verdict::NxDomain { ttl } => Answer::NxDomain {
+                ttl: ttl.map(seconds),
+                server: address,
+            },
+        };
+        if server.wants_plain && !sending.edns {
+            health.needs_plain(now, &self.config, address);
+        }
+        let rtt = (!is_tcp).then(|| now.since(at));
+        health.answered(&self.config, address, rtt);
+        self.finish(answer);
+    }
+
+    /// Asks the server of `query` once more, otherwise than before; if it was asked often enough,
+    /// `why` is what remains of it.
+    fn ask_again(&mut self, now: Tick, health: &mut Health, query: QueryId, why: &str) {
+        let Some(sent) = self.open.iter().find(|sent| sent.query == query) else {
+            return;
+        };
+        let server = sent.server;
+        if !self.servers[server].may_be_asked() {
+            return self.refused(now, health, query, why);
+        }
         self.close(query);
-        self.asks[ask].refused[server] = true;
-        self.asks[ask].reason = Some(reason);
-        let nobody_left = self.asks[ask].refused.iter().all(|&refused| refused);
-        if self.asks[ask].current == query || nobody_left {
-            self.advance(now, ask);
+        let turn = (self.current, self.next);
+        self.send(now, health, server);
+        if turn.0 != query {
+            // It is another server's turn.
+            (self.current, self.next) = turn;
+        }
+    }
+
+    /// The server of `query` will not answer: `text` and its address say why.
+    fn refused(&mut self, now: Tick, health: &mut Health, query: QueryId, text: &str) {
+        let Some(sent) = self.open.iter().find(|sent| sent.query == query) else {
+            return;
+        };
+        let index = sent.server;
+        let server = &mut self.servers[index];
+        health.failed(now, &self.config, server.address);
+        server.reason = Some(resolve_error(format!("{text} from {})", server.address)));
+        self.refuse(index);
+        self.go_on(now, health, query);
+    }
+
+    /// Nothing more is expected of the server.
+    fn refuse(&mut self, server: usize) {
+        self.servers[server].refused = true;
+        let queries = self.open.iter().filter(|sent| sent.server == server);
+        let queries: Vec<QueryId> = queries.map(|sent| sent.query).collect();
+        queries.into_iter().for_each(|query| self.close(query));
+    }
+
+    /// After `query` was closed: the next server is asked at once if it was this one's turn.
+    fn go_on(&mut self, now: Tick, health: &Health, query: QueryId) {
+        let has_turn = self.open.iter().any(|sent| sent.query == self.current);
+        if query == self.current || !has_turn {
+            self.advance(now, health);
         }
     }
 
     /// Asks the next server that may answer; what was sent before may still be answered.
-    fn advance(&mut self, now: Tick, ask: usize) {
-        let servers = self.servers.len();
-        while self.asks[ask].turns < servers * self.attempts {
-            let server = self.asks[ask].turns % servers;
-            self.asks[ask].turns += 1;
-            if !self.asks[ask].refused[server] {
-                self.send(now, ask, server);
-                return;
+    fn advance(&mut self, now: Tick, health: &Health) {
+        while self.turns < self.servers.len() * self.attempts {
+            let server = self.turns % self.servers.len();
+            self.turns += 1;
+            if self.servers[server].may_be_asked() {
+                return self.send(now, health, server);
             }
         }
-        let is_answer_possible = self.sent.iter().any(|sent| sent.ask == ask);
-        if is_answer_possible && now < self.asks[ask].next {
-            // A server that was asked before still has its time.
-            return;
+        self.next = Tick::NEVER;
+        if self.open.is_empty() {
+            self.fail();
         }
-        self.settle(now, ask, State::Failed);
     }
 
-    fn send(&mut self, now: Tick, ask: usize, server: usize) {
-        let id = self.ids.next(&self.sent);
-        let edns = !self.servers[server].plain;
-        let bytes = match self.asks[ask].question.encode(id, edns) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.asks[ask].reason = Some(error);
-                self.settle(now, ask, State::Failed);
-                return;
-            }
-        };
+    fn send(&mut self, now: Tick, health: &Health, index: usize) {
+        let is_known = |id| self.open.iter().any(|sent| sent.sending.id == id);
+        let mut id = self.rng.next() as u16;
+        while is_known(id) {
+            id = self.rng.next() as u16;
+        }
         let query = QueryId(self.next_query);
         self.next_query += 1;
-        self.asks[ask].current = query;
-        self.asks[ask].next = now.plus(self.patience);
-        self.sent.push(Sent {
-            query,
-            ask,
-            server,
+        let round = self.turns.saturating_sub(1) / self.servers.len();
+        let server = &mut self.servers[index];
+        let transport = server.transport;
+        let is_tcp = transport == Transport::Tcp;
+        server.sends[usize::from(is_tcp)] += 1;
+        let sending = Sending {
             id,
-            edns,
+            edns: !server.plain,
+            transport,
+        };
+        let wait = health.wait(server.address, is_tcp, round as u32, self.timeout);
+        self.current = query;
+        self.next = now.plus(wait);
+        self.open.push(Sent {
+            query,
+            server: index,
+            sending,
+            at: now,
+            turn_ends: self.next,
+            expires: now.plus(self.timeout),
+            stream: Stream::default(),
         });
-        let server = self.at(server);
         self.actions.push_back(Action::Send {
             query,
-            server,
-            bytes,
+            server: server.address,
+            transport,
+            bytes: self.query.encode(sending),
         });
     }
 
     fn close(&mut self, query: QueryId) {
-        self.sent.retain(|sent| sent.query != query);
+        self.open.retain(|sent| sent.query != query);
         self.actions.push_back(Action::Close { query });
     }
 
-    fn close_all_of(&mut self, ask: usize) {
-        let sent = self.sent.iter().filter(|sent| sent.ask == ask);
-        let queries: Vec<QueryId> = sent.map(|sent| sent.query).collect();
-        queries.into_iter().for_each(|query| self.close(query));
-    }
-
-    /// One family is known, or given up.
-    fn settle(&mut self, now: Tick, ask: usize, state: State) {
-        let says_something = match &state {
-            State::Answered { .. } => true,
-            State::Absent(absence) => absence.of_name,
-            State::Asking | State::Failed => false,
-        };
-        self.asks[ask].state = state;
-        self.close_all_of(ask);
-        if self.asks.iter().all(|ask| !ask.is_asking()) {
-            self.finish();
-        } else if says_something {
-            self.hurry = Some(now.plus(RESOLUTION_DELAY));
-        }
-    }
-
-    fn finish(&mut self) {
-        for ask in 0..self.asks.len() {
-            self.close_all_of(ask);
+    fn finish(&mut self, answer: Answer) {
+        for sent in std::mem::take(&mut self.open) {
+            self.actions.push_back(Action::Close { query: sent.query });
         }
         self.is_done = true;
-        let result = self.result();
-        self.actions.push_back(Action::Done(result));
+        self.actions.push_back(Action::Done(answer));
     }
 
-    fn result(&self) -> Result<Found, Failed> {
-        let (mut by_family, mut ttl) = (Vec::new(), Duration::MAX);
-        for ask in &self.asks {
-            ttl = ttl.min(match &ask.state {
-                State::Answered { addresses, ttl } => {
-                    by_family.push(addresses.as_slice());
-                    seconds(*ttl)
-                }
-                State::Absent(_) => Duration::MAX,
-                State::Asking | State::Failed => MAX_PARTIAL_TTL,
-            });
-        }
-        if by_family.is_empty() {
-            return Err(self.failure());
-        }
-        let addresses = keep_some(by_family.concat());
-        Ok(Found { addresses, ttl })
+    fn fail(&mut self) {
+        let error = failure(&self.question, &self.servers, self.guesses, self.total);
+        self.finish(Answer::Failed(error));
     }
-
-    fn failure(&self) -> Failed {
-        let absences = || {
-            self.asks.iter().filter_map(|ask| match ask.state {
-                State::Absent(absence) => Some(absence),
-                _ => None,
-            })
-        };
-        let (error, absent) = if let Some(absence) = absences().find(|absence| absence.of_name) {
-            let text = format!("no such name (NXDOMAIN from {})", absence.server);
-            (resolve_error(text), Some(seconds(absence.ttl)))
-        } else if absences().count() == self.asks.len() {
-            let server = absences()
-                .map(|absence| absence.server.to_string())
-                .next_back();
-            let text = format!("no addresses (NODATA from {})", server.unwrap_or_default());
-            let ttl = absences().map(|absence| absence.ttl).min();
-            (resolve_error(text), ttl.map(seconds))
-        } else {
-            let reason = self.asks.iter().rev().find_map(|ask| ask.reason.clone());
-            (reason.unwrap_or_else(|| self.silence()), None)
-        };
-        Failed {
-            error: error.context(format!("resolving {}", self.host)),
-            absent,
-        }
-    }
-
-    fn silence(&self) -> Error {
-        let whom = match self.servers.as_slice() {
-            [server] => server.address.to_string(),
-            servers => format!("{} servers", servers.len()),
-        };
-        let within = match self.total.subsec_millis() {
-            0 => format!("{} s", self.total.as_secs()),
-            _ => format!("{} ms", self.total.as_millis()),
-        };
-        resolve_error(format!("no answer from {whom} within {within}"))
-    }
-}
-
-impl Ask {
-    fn is_asking(&self) -> bool {
-        matches!(self.state, State::Asking)
-    }
-}
-
-impl Ids {
-    /// The next id; no open query has it.
-    fn next(&mut self, sent: &[Sent]) -> u16 {
-        loop {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut mixed = self.0;
-            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            let id = (mixed >> 48) as u16;
-            if sent.iter().all(|sent| sent.id != id) {
-                return id;
-            }
-        }
-    }
-}
-
-fn resolve_error(text: String) -> Error {
-    Error::new(ErrorKind::Resolve, text)
 }
 
 fn seconds(ttl: u32) -> Duration {
     Duration::from_secs(u64::from(ttl))
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,72 +1,102 @@
-//! Anyone can send a datagram that claims to be the answer. [`parse`] believes one only if it
+//! Anyone can send a packet that claims to be the answer. [`parse`] believes one only if it
 //! repeats what was asked, passes the budgets, decodes as a whole, and leads from the name asked
-//! to the addresses by records that belong together.
+//! to the records by links that belong together ([`records`]).
 //!
-//! Promise: a packet that is not an answer to this very query is [`Verdict::Ignore`], whatever
-//! else is wrong with it; no packet makes it panic; records of another owner, type or class are
-//! never used.
+//! Promise: a packet that does not repeat the id and the question never ends a query, whatever
+//! else is in it; no packet makes it panic; records of another owner, type or class are never
+//! used.
+//!
+//! The order of the checks is that of RFC 5452 and of what went wrong elsewhere: whose packet it
+//! is (the socket is connected, so the kernel checks the source), what of it is there, id, kind of
+//! message, question; only then its content. No cookie is sent, so none is expected.
 
-use std::net::IpAddr;
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, RecordType};
 
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
-
-use super::MAX_ADDRESSES;
-use super::scan::{HEADER_LEN, scan};
+use super::lookup::Transport;
+use super::record::{Kind, Question, Records};
+use super::scan::{HEADER_LEN, MAX_DATAGRAM, scan};
 use crate::error::{Error, ErrorKind, Result};
+use crate::policy::Rng;
 
-/// What queries say that they can receive (DNS flag day 2020).
-pub(super) const MAX_PAYLOAD: u16 = 1232;
+mod binding;
+mod records;
+
+/// What queries say that they can receive: 1232 bytes (DNS flag day 2020), in an OPT record
+/// (RFC 6891 section 6.1.2) of version 0 without options.
+const OPT: [u8; 11] = [0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0, 0, 0];
+/// RD and AD in the two bytes of flags.
+const RECURSION_DESIRED: u8 = 0x01;
+const AUTHENTIC: u8 = 0x20;
 
 const MAX_NAME_LEN: usize = 253;
-const MAX_CHAIN: usize = 16;
 /// BADVERS; the decoder calls code 16 by its other name (RFC 6891 section 9, RFC 8945).
 const BAD_VERSION: ResponseCode = ResponseCode::BADSIG;
 
-/// The kind of address asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
-/// One name and one kind of address.
+/// A question as packets have it.
 #[derive(Debug, Clone)]
-pub(super) struct Question {
+pub(super) struct Query {
     name: Name,
-    family: Family,
-    /// As it is in packets: name, type, class.
+    kind: Kind,
+    /// Name, type, class.
     wire: Vec<u8>,
+    /// The case of the letters is part of what must be repeated (0x20).
+    is_case_exact: bool,
+    /// The server is asked whether it validated (RFC 6840 section 5.7).
+    asks_for_ad: bool,
 }
 
-/// What a datagram means for the query that waits for it.
+/// How a query is sent, and so how it must be answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sending {
+    pub(super) id: u16,
+    pub(super) edns: bool,
+    pub(super) transport: Transport,
+}
+
+/// What a packet means for the query that waits for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// At least one address; the TTL is the least on the way to them.
-    Answer { addresses: Vec<IpAddr>, ttl: u32 },
-    /// The name has no usable address of this family. Without a TTL, it must not be kept.
+    /// The TTL is the least on the way to the records.
+    Found { records: Records, ttl: u32 },
+    /// The name has no usable record of this type. Without a TTL, it must not be kept.
     NoData { ttl: Option<u32> },
     /// There is no such name. Without a TTL, it must not be kept.
     NxDomain { ttl: Option<u32> },
-    /// The answer did not fit into a datagram.
+    /// The answer did not fit.
     Truncated,
     /// The server may not know EDNS: ask it again without.
     RetryPlain,
     /// The server cannot or will not answer: ask another.
     Refused(&'static str),
-    /// Not an answer to this query: keep waiting.
+    /// Not with this query's id or letters. On a socket that only the server may write to, somebody
+    /// guesses.
+    Foreign,
+    /// It is to this query, and says nothing.
+    Malformed(&'static str),
+    /// It is not an answer to this query.
     Ignore(&'static str),
 }
 
-impl Question {
-    /// Asks for addresses of `host`, taken as absolute.
-    pub(super) fn new(host: &str, family: Family) -> Result<Self> {
+impl Query {
+    /// What `question` is in packets. `case` gives each letter its case.
+    pub(super) fn new(
+        question: &Question,
+        mut case: Option<&mut Rng>,
+        asks_for_ad: bool,
+    ) -> Result<Self> {
+        let host = &*question.name;
         let text = host.strip_suffix('.').unwrap_or(host);
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if text.is_empty() || text.len() > MAX_NAME_LEN || !text.bytes().all(is_allowed) {
             return Err(bad_name(host));
         }
-        let mut name = Name::from_ascii(text).map_err(|_| bad_name(host))?;
+        let is_case_exact = case.is_some();
+        let text: String = match &mut case {
+            Some(rng) => text.chars().map(|letter| any_case(letter, rng)).collect(),
+            None => text.to_owned(),
+        };
+        let mut name = Name::from_ascii(&text).map_err(|_| bad_name(host))?;
         name.set_fqdn(true);
         let mut wire = Vec::with_capacity(text.len() + 6);
         for label in name.iter() {
@@ -74,44 +104,77 @@ impl Question {
             wire.extend_from_slice(label);
         }
         wire.push(0);
-        wire.extend(u16::from(family.record_type()).to_be_bytes());
+        wire.extend(u16::from(record_type(question.kind)).to_be_bytes());
         wire.extend(u16::from(DNSClass::IN).to_be_bytes());
-        Ok(Self { name, family, wire })
+        Ok(Self {
+            name,
+            kind: question.kind,
+            wire,
+            is_case_exact,
+            asks_for_ad,
+        })
     }
 
-    /// The datagram that asks.
-    pub(super) fn encode(&self, id: u16, edns: bool) -> Result<Vec<u8>> {
-        let mut message = Message::new(id, MessageType::Query, OpCode::Query);
-        message.metadata.recursion_desired = true;
-        message.add_query(Query::query(self.name.clone(), self.family.record_type()));
-        if edns {
-            let mut edns = Edns::new();
-            edns.set_max_payload(MAX_PAYLOAD).set_version(0);
-            message.set_edns(edns);
+    /// The bytes that ask; over TCP with their length before them.
+    pub(super) fn encode(&self, sending: Sending) -> Vec<u8> {
+        let len = HEADER_LEN + self.wire.len() + if sending.edns { OPT.len() } else { 0 };
+        let mut bytes = Vec::with_capacity(2 + len);
+        if sending.transport == Transport::Tcp {
+            bytes.extend((len as u16).to_be_bytes());
         }
-        message
-            .to_vec()
-            .map_err(|error| Error::from_source(ErrorKind::InvalidInput, error))
+        bytes.extend(sending.id.to_be_bytes());
+        bytes.extend([
+            RECURSION_DESIRED,
+            if self.asks_for_ad { AUTHENTIC } else { 0 },
+        ]);
+        bytes.extend([0, 1, 0, 0, 0, 0, 0, u8::from(sending.edns)]);
+        bytes.extend(&self.wire);
+        if sending.edns {
+            bytes.extend(OPT);
+        }
+        bytes
     }
 
-    /// Whether `bytes` repeat the question. The first name of a packet cannot be compressed, and
-    /// the lengths of labels are no letters, so that it can be compared as it is.
-    fn is_repeated_in(&self, bytes: &[u8]) -> bool {
-        let Some(theirs) = bytes.get(HEADER_LEN..HEADER_LEN + self.wire.len()) else {
-            return false;
-        };
-        let name_len = self.wire.len() - 4;
-        theirs[..name_len].eq_ignore_ascii_case(&self.wire[..name_len])
-            && theirs[name_len..] == self.wire[name_len..]
+    /// Whether `bytes` repeat the question, and whether in its letters. The first name of a packet
+    /// cannot be compressed, and the lengths of labels are no letters, so that it can be compared
+    /// as it is.
+    fn repeated_in(&self, bytes: &[u8]) -> Repeated {
+        let theirs = bytes.get(HEADER_LEN..HEADER_LEN + self.wire.len());
+        match theirs {
+            Some(theirs) if theirs == self.wire => Repeated::Exactly,
+            Some(theirs) => {
+                let (name, rest) = theirs.split_at(self.wire.len() - 4);
+                let (own, own_rest) = self.wire.split_at(self.wire.len() - 4);
+                match name.eq_ignore_ascii_case(own) && rest == own_rest {
+                    true => Repeated::InOtherCase,
+                    false => Repeated::No,
+                }
+            }
+            None => Repeated::No,
+        }
     }
 }
 
-impl Family {
-    fn record_type(self) -> RecordType {
-        match self {
-            Self::V4 => RecordType::A,
-            Self::V6 => RecordType::AAAA,
-        }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeated {
+    Exactly,
+    InOtherCase,
+    No,
+}
+
+fn any_case(letter: char, rng: &mut Rng) -> char {
+    match rng.below(2) {
+        0 => letter.to_ascii_lowercase(),
+        _ => letter.to_ascii_uppercase(),
+    }
+}
+
+fn record_type(kind: Kind) -> RecordType {
+    match kind {
+        Kind::A => RecordType::A,
+        Kind::Aaaa => RecordType::AAAA,
+        Kind::Srv => RecordType::SRV,
+        Kind::Https => RecordType::HTTPS,
     }
 }
 
@@ -120,38 +183,55 @@ fn bad_name(host: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, message).context(format!("resolving {host}"))
 }
 
-/// Judges a datagram from the server that `question` was sent to with `id`. `cut` says that the
-/// datagram was longer than `bytes`.
-pub(super) fn parse(bytes: &[u8], question: &Question, id: u16, edns: bool, cut: bool) -> Verdict {
+/// Judges a packet from the server that `query` was sent to. `cut` says that the packet was longer
+/// than `bytes`.
+pub(super) fn parse(bytes: &[u8], query: &Query, sending: Sending, cut: bool) -> Verdict {
     let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
         return Verdict::Ignore("shorter than a header");
     };
-    if u16::from_be_bytes([header[0], header[1]]) != id {
-        return Verdict::Ignore("another id");
+    if u16::from_be_bytes([header[0], header[1]]) != sending.id {
+        return Verdict::Foreign;
     }
     let (is_response, opcode) = (header[2] & 0x80 != 0, (header[2] >> 3) & 0xf);
     if !is_response || opcode != 0 {
         return Verdict::Ignore("not a response to a query");
     }
+    let code = ResponseCode::from(0, header[3] & 0xf);
     if u16::from_be_bytes([header[4], header[5]]) == 0 {
         // Some servers answer what they do not understand with nothing but a header. It is never
         // an answer, only a reason to ask otherwise.
-        let code = ResponseCode::from(0, header[3] & 0xf);
-        return refusal(code, edns).unwrap_or(Verdict::Ignore("no question"));
+        return refusal(code, sending.edns).unwrap_or(Verdict::Malformed("no question"));
     }
-    if !question.is_repeated_in(bytes) {
-        return Verdict::Ignore("another question");
+    match query.repeated_in(bytes) {
+        Repeated::Exactly => {}
+        // An own connection is proof enough.
+        Repeated::InOtherCase if !query.is_case_exact || sending.transport == Transport::Tcp => {}
+        Repeated::InOtherCase => return Verdict::Foreign,
+        Repeated::No => return Verdict::Ignore("another question"),
     }
-    if cut || header[2] & 0x02 != 0 {
+    if let Some(verdict) = refusal(code, sending.edns) {
+        return verdict;
+    }
+    let is_oversized = sending.transport == Transport::Udp && bytes.len() > MAX_DATAGRAM;
+    if cut || header[2] & 0x02 != 0 || is_oversized {
         return Verdict::Truncated;
     }
-    if scan(bytes).is_err() {
-        return Verdict::Ignore("malformed");
-    }
-    let Ok(message) = Message::from_vec(bytes) else {
-        return Verdict::Ignore("does not decode");
+    let Ok(scanned) = scan(bytes, record_type(query.kind).into()) else {
+        return Verdict::Malformed("it is bent or a bomb");
     };
-    judge(&message, question, edns)
+    // One malformed record is enough for the decoder to give up. With the whole set dropped, the
+    // host is as it would be without (RFC 9460 section 2.2).
+    let message = match Message::from_vec(&scanned.bytes) {
+        Err(_) if query.kind == Kind::Https => return Verdict::NoData { ttl: None },
+        Ok(_) if query.kind == Kind::Https && scanned.bent_port => {
+            return Verdict::NoData { ttl: None };
+        }
+        Err(_) => return Verdict::Malformed("it does not decode"),
+        Ok(message) => message,
+    };
+    // With the bits of EDNS.
+    let code = message.metadata.response_code;
+    refusal(code, sending.edns).unwrap_or_else(|| records::judge(&message, query))
 }
 
 /// What a code that carries no answer asks for.
@@ -163,107 +243,10 @@ fn refusal(code: ResponseCode, edns: bool) -> Option<Verdict> {
         ResponseCode::ServFail => Verdict::Refused("SERVFAIL"),
         ResponseCode::NotImp => Verdict::Refused("NOTIMP"),
         ResponseCode::Refused => Verdict::Refused("REFUSED"),
+        BAD_VERSION => Verdict::Refused("BADVERS"),
         _ => Verdict::Refused("an unexpected response code"),
     };
     Some(verdict)
-}
-
-/// Reads a decoded response to `question`.
-fn judge(message: &Message, question: &Question, edns: bool) -> Verdict {
-    let code = message.metadata.response_code;
-    if let Some(verdict) = refusal(code, edns) {
-        return verdict;
-    }
-    if code == ResponseCode::NXDomain {
-        let ttl = negative_ttl(message);
-        return Verdict::NxDomain { ttl };
-    }
-    let (mut target, mut ttl) = (&question.name, u32::MAX);
-    for _ in 0..=MAX_CHAIN {
-        let owned = owned_by(&message.answers, target);
-        let (addresses, least) = addresses(owned, question.family);
-        if let Some(least) = least {
-            if addresses.is_empty() {
-                return Verdict::NoData {
-                    ttl: Some(ttl.min(least)),
-                };
-            }
-            let ttl = ttl.min(least);
-            return Verdict::Answer { addresses, ttl };
-        }
-        let alias = owned_by(&message.answers, target).find_map(|record| match &record.data {
-            RData::CNAME(to) => Some((&to.0, record.ttl)),
-            _ => None,
-        });
-        let Some((next, link_ttl)) = alias else {
-            let ttl = negative_ttl(message).map(|negative| negative.min(ttl));
-            return Verdict::NoData { ttl };
-        };
-        target = next;
-        ttl = ttl.min(link_ttl);
-    }
-    Verdict::Refused("a chain of aliases without an end")
-}
-
-fn owned_by<'a>(records: &'a [Record], owner: &'a Name) -> impl Iterator<Item = &'a Record> {
-    records
-        .iter()
-        .filter(move |record| record.dns_class == DNSClass::IN && record.name == *owner)
-}
-
-/// The usable addresses among `records`, each once, and the least TTL of all of the family.
-fn addresses<'a>(
-    records: impl Iterator<Item = &'a Record>,
-    family: Family,
-) -> (Vec<IpAddr>, Option<u32>) {
-    let (mut addresses, mut least) = (Vec::new(), None);
-    for record in records.filter(|record| record.record_type() == family.record_type()) {
-        let Some(address) = record.data.ip_addr() else {
-            continue;
-        };
-        least = Some(least.unwrap_or(u32::MAX).min(record.ttl));
-        if is_usable(address) && !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    (keep_some(addresses), least)
-}
-
-/// Whether a connection to the address could mean what the name's owner may mean.
-fn is_usable(address: IpAddr) -> bool {
-    let address = address.to_canonical();
-    let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    !address.is_unspecified() && !address.is_multicast() && !is_broadcast
-}
-
-/// At most [`MAX_ADDRESSES`], and the same ones whatever the order in which they came.
-pub(super) fn keep_some(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
-    if addresses.len() > MAX_ADDRESSES {
-        addresses.sort_by_key(|address| (spread(address), *address));
-        addresses.truncate(MAX_ADDRESSES);
-    }
-    addresses
-}
-
-/// FNV-1a: the same in every process.
-fn spread(address: &IpAddr) -> u64 {
-    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    let start = 0xcbf2_9ce4_8422_2325;
-    match address {
-        IpAddr::V4(v4) => v4.octets().iter().fold(start, mix),
-        IpAddr::V6(v6) => v6.octets().iter().fold(start, mix),
-    }
-}
-
-/// How long an absence may be kept (RFC 2308).
-fn negative_ttl(message: &Message) -> Option<u32> {
-    let soa = message.authorities.iter().filter_map(|record| {
-        let RData::SOA(soa) = &record.data else {
-            return None;
-        };
-        (record.dns_class == DNSClass::IN).then(|| record.ttl.min(soa.minimum))
-    });
-    soa.min()
 }
 
 #[cfg(test)]

@@ -1,20 +1,39 @@
-//! A decoder believes a packet's counts and follows its pointers; a small packet can make it
-//! reserve much or walk long. [`scan`] walks the packet first, under budgets.
+//! A decoder believes a packet's counts, follows its pointers and reads every record, wanted or
+//! not; a small packet can make it reserve much or work long. [`scan`] walks the packet first,
+//! under budgets, and hides from the decoder what nobody asked for.
 //!
-//! Promise: it never panics and never looks at more than [`MAX_HOPS`] pointers and
-//! [`MAX_STEPS`] labels and records, whatever the bytes; a packet that passes has exactly one
-//! question, whole records in the numbers that its header says, and names that end.
+//! Promise: it never panics and never looks at more than [`MAX_HOPS`] pointers, [`MAX_STEPS`]
+//! labels and records, [`MAX_TEXT`] bytes of names and [`MAX_VALUES`] parameters, whatever the bytes; what it returns has
+//! exactly one question, whole records in the numbers that its header says, names that end, and
+//! no data to decode but that of the types that an answer needs.
+
+use std::borrow::Cow;
 
 /// The longest datagram that is looked at; queries announce less.
-pub(super) const MAX_LEN: usize = 4096;
+pub(super) const MAX_DATAGRAM: usize = 4096;
+/// The longest message there is, over TCP.
+const MAX_LEN: usize = 65_535;
 /// The length of a header.
 pub(super) const HEADER_LEN: usize = 12;
 
-const MAX_NAME_HOPS: u32 = 128;
-const MAX_HOPS: u32 = 4096;
+pub(super) const MAX_NAME_HOPS: u32 = 128;
+pub(super) const MAX_HOPS: u32 = 4096;
 /// Names of 127 labels in each of the records that fit, and then some.
-const MAX_STEPS: u32 = 65_536;
+pub(super) const MAX_STEPS: u32 = 65_536;
+/// Names of 60 bytes in each of 4000 records, and then some.
+pub(super) const MAX_TEXT: usize = 256 * 1024;
 const MAX_NAME_LEN: usize = 255;
+/// A dozen in each of 64 records, and then some.
+pub(super) const MAX_VALUES: u32 = 2048;
+/// Keys of service bindings.
+const ALPN: u16 = 1;
+const PORT: u16 = 3;
+const CNAME: u16 = 5;
+const SOA: u16 = 6;
+const OPT: u16 = 41;
+const IN: u16 = 1;
+/// A type for private use: the decoder copies its data and looks no further.
+const HIDDEN: u16 = 65_280;
 /// Root name, type, class, TTL and length.
 const MIN_RECORD_LEN: usize = 11;
 
@@ -44,23 +63,67 @@ pub(super) struct Cost {
     pub(super) steps: u32,
     /// Compression pointers.
     pub(super) hops: u32,
+    /// Bytes of names.
+    pub(super) text: usize,
+    /// Parameters of service bindings, and protocols in them.
+    pub(super) values: u32,
 }
 
-/// Walks all of `bytes`.
-pub(super) fn scan(bytes: &[u8]) -> Result<Cost, Refusal> {
-    let mut walk = Walk {
+/// A packet that may be decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Scanned<'a> {
+    pub(super) bytes: Cow<'a, [u8]>,
+    pub(super) cost: Cost,
+    /// An HTTPS record has a port that is not of two bytes, which the decoder overlooks.
+    pub(super) bent_port: bool,
+}
+
+/// Walks all of `bytes`, an answer to a question for records of type `wanted`.
+pub(super) fn scan(bytes: &[u8], wanted: u16) -> Result<Scanned<'_>, Refusal> {
+    let mut walk = Walk::new(bytes, wanted);
+    walk.message()?;
+    let mut bytes = Cow::Borrowed(bytes);
+    if !walk.hidden.is_empty() {
+        let bytes = bytes.to_mut();
+        for at in walk.hidden {
+            bytes[at..at + 2].copy_from_slice(&HIDDEN.to_be_bytes());
+        }
+    }
+    Ok(Scanned {
         bytes,
-        cost: Cost::default(),
-    };
-    walk.message().map(|()| walk.cost)
+        cost: walk.cost,
+        bent_port: walk.bent_port,
+    })
 }
 
 struct Walk<'a> {
     bytes: &'a [u8],
+    wanted: u16,
     cost: Cost,
+    bent_port: bool,
+    /// Where the types of records are that the decoder shall not look at.
+    hidden: Vec<usize>,
 }
 
-impl Walk<'_> {
+/// Where a record is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Answer,
+    Authority,
+    Additional,
+}
+
+impl<'a> Walk<'a> {
+    fn new(bytes: &'a [u8], wanted: u16) -> Self {
+        Self {
+            bytes,
+            wanted,
+            cost: Cost::default(),
+            bent_port: false,
+            hidden: Vec::new(),
+        }
+    }
+
     fn message(&mut self) -> Result<(), Refusal> {
         if self.bytes.len() < HEADER_LEN {
             return Err(Refusal::TooShort);
@@ -71,16 +134,20 @@ impl Walk<'_> {
         if self.u16(4)? != 1 {
             return Err(Refusal::Questions);
         }
-        let mut records = 0;
-        for section in [6, 8, 10] {
-            records += usize::from(self.u16(section)?);
-        }
+        let sections = [
+            (Section::Answer, self.u16(6)?),
+            (Section::Authority, self.u16(8)?),
+            (Section::Additional, self.u16(10)?),
+        ];
+        let records: usize = sections.iter().map(|(_, count)| usize::from(*count)).sum();
         if records > self.bytes.len() / MIN_RECORD_LEN {
             return Err(Refusal::Counts);
         }
         let mut at = self.name(HEADER_LEN)? + 4;
-        for _ in 0..records {
-            at = self.record(at)?;
+        for (section, count) in sections {
+            for _ in 0..count {
+                at = self.record(at, section)?;
+            }
         }
         if at > self.bytes.len() {
             return Err(Refusal::Cut);
@@ -89,16 +156,24 @@ impl Walk<'_> {
     }
 
     /// Walks the record at `at`; returns where the next one begins.
-    fn record(&mut self, at: usize) -> Result<usize, Refusal> {
+    fn record(&mut self, at: usize, section: Section) -> Result<usize, Refusal> {
         self.step()?;
         let fixed = self.name(at)?;
-        let kind = self.u16(fixed)?;
+        let (kind, class) = (self.u16(fixed)?, self.u16(fixed + 2)?);
         let data = fixed + 10;
         let end = data + usize::from(self.u16(fixed + 8)?);
         if end > self.bytes.len() {
             return Err(Refusal::Cut);
         }
-        self.names_of_data(&names_in(kind), data, end)?;
+        let is_needed = match section {
+            Section::Answer => class == IN && (kind == self.wanted || kind == CNAME),
+            Section::Authority => class == IN && kind == SOA,
+            Section::Additional => kind == OPT,
+        };
+        match is_needed {
+            true => self.names_of_data(&names_in(kind), data, end)?,
+            false => self.hidden.push(fixed),
+        }
         Ok(end)
     }
 
@@ -109,14 +184,42 @@ impl Walk<'_> {
             return Ok(());
         }
         let mut at = data + layout.skip;
-        for _ in 0..layout.strings {
-            at += 1 + usize::from(self.u8(at)?);
-        }
         for _ in 0..layout.names {
             at = self.name(at)?;
         }
         if at > end {
             return Err(Refusal::Cut);
+        }
+        if layout.parameters {
+            self.parameters(at, end)?;
+        }
+        Ok(())
+    }
+
+    /// Walks the parameters of a service binding (RFC 9460 section 2.2). Those that do not fit are
+    /// left to the decoder.
+    fn parameters(&mut self, mut at: usize, end: usize) -> Result<(), Refusal> {
+        while at + 4 <= end {
+            self.value()?;
+            let (key, len) = (self.u16(at)?, usize::from(self.u16(at + 2)?));
+            self.bent_port |= key == PORT && len != 2;
+            let after = at + 4 + len;
+            if key == ALPN {
+                let mut at = at + 4;
+                while at < after.min(end) {
+                    self.value()?;
+                    at += 1 + usize::from(self.u8(at)?);
+                }
+            }
+            at = after;
+        }
+        Ok(())
+    }
+
+    fn value(&mut self) -> Result<(), Refusal> {
+        self.cost.values += 1;
+        if self.cost.values > MAX_VALUES {
+            return Err(Refusal::Budget);
         }
         Ok(())
     }
@@ -133,8 +236,12 @@ impl Walk<'_> {
                 0 if label == 0 => return Ok(after.unwrap_or(at + 1)),
                 0 => {
                     len += 1 + usize::from(label);
+                    self.cost.text += 1 + usize::from(label);
                     if len > MAX_NAME_LEN {
                         return Err(Refusal::Name);
+                    }
+                    if self.cost.text > MAX_TEXT {
+                        return Err(Refusal::Budget);
                     }
                     at += 1 + usize::from(label);
                 }
@@ -179,30 +286,26 @@ impl Walk<'_> {
 struct Layout {
     /// Bytes before them.
     skip: usize,
-    /// Counted strings after those.
-    strings: u32,
     names: u32,
+    /// Parameters after those.
+    parameters: bool,
 }
 
-/// The layout of every type whose data the decoder reads names in.
+/// The layout of the types that are not hidden.
 fn names_in(kind: u16) -> Layout {
-    let (skip, strings, names) = match kind {
-        // NS, CNAME, PTR, DNAME, TSIG, ANAME
-        2 | 5 | 12 | 39 | 250 | 65305 => (0, 0, 1),
-        // SOA
-        6 => (0, 0, 2),
-        // MX, SVCB, HTTPS
-        15 | 64 | 65 => (2, 0, 1),
+    let (skip, names, parameters) = match kind {
+        CNAME => (0, 1, false),
+        SOA => (0, 2, false),
         // SRV
-        33 => (6, 0, 1),
-        // NAPTR
-        35 => (4, 3, 1),
-        _ => (0, 0, 0),
+        33 => (6, 1, false),
+        // HTTPS
+        65 => (2, 1, true),
+        _ => (0, 0, false),
     };
     Layout {
         skip,
-        strings,
         names,
+        parameters,
     }
 }
 
@@ -295,7 +398,7 @@ mod tests {
             ),
         ];
         for (what, bytes, expected) in table {
-            assert_eq!(scan(&bytes).err(), expected, "{what}");
+            assert_eq!(scan(&bytes, 1).err(), expected, "{what}");
         }
     }
 
@@ -313,13 +416,12 @@ mod tests {
 
     #[test]
     fn d12_a_pointer_bomb_ends_at_the_budget() {
-        let cost = scan(&bomb(80)).unwrap();
+        let bomb_80 = bomb(80);
+        let cost = scan(&bomb_80, 1).unwrap().cost;
         assert_eq!(cost.hops, 80 * 81 / 2);
-        assert_eq!(scan(&bomb(129)), Err(Refusal::Budget));
-        let mut walk = Walk {
-            bytes: &bomb(300),
-            cost: Cost::default(),
-        };
+        assert_eq!(scan(&bomb(129), 1), Err(Refusal::Budget));
+        let bomb_300 = bomb(300);
+        let mut walk = Walk::new(&bomb_300, 1);
         assert_eq!(walk.message(), Err(Refusal::Budget));
         assert!(walk.cost.hops <= MAX_HOPS + 1, "{:?}", walk.cost);
     }
@@ -338,15 +440,15 @@ mod tests {
         for _ in 0..60 {
             rest.extend(record(&entry, 1, &[]));
         }
-        assert_eq!(scan(&packet(61, &rest)), Err(Refusal::Budget));
+        assert_eq!(scan(&packet(61, &rest), 1), Err(Refusal::Budget));
     }
 
     #[test]
     fn every_prefix_of_a_packet_is_refused() {
         let whole = packet(1, &record(&pointer(12), 5, &[1, b'b', 0xc0, 12]));
-        assert!(scan(&whole).is_ok());
+        assert!(scan(&whole, 1).is_ok());
         for len in 0..whole.len() {
-            assert!(scan(&whole[..len]).is_err(), "{len}");
+            assert!(scan(&whole[..len], 1).is_err(), "{len}");
         }
     }
 
@@ -360,7 +462,7 @@ mod tests {
             let mut packet = vec![0, 0, 0x80, 0, 0, 1];
             packet.extend([0, counts[0], 0, counts[1], 0, counts[2]]);
             packet.extend(bytes);
-            let mut walk = Walk { bytes: &packet, cost: Cost::default() };
+            let mut walk = Walk::new(&packet, 1);
             let _ = walk.message();
             prop_assert!(walk.cost.hops <= MAX_HOPS + 1 && walk.cost.steps <= MAX_STEPS + 1);
         }

@@ -124,9 +124,45 @@ pub enum EndpointFault {
         /// Its length, as A-labels.
         len: usize,
     },
+    /// A service is not named `_service._protocol.name`.
+    #[error(
+        "label {index} of the service name must be an underscore, then letters, digits and inner \
+         hyphens, as in _redis._tcp.example.com"
+    )]
+    ServiceLabel {
+        /// Which label, from 0: 0 or 1.
+        index: usize,
+    },
+    /// No name follows the two labels of a service.
+    #[error("no name follows the service and its protocol, as in _redis._tcp.example.com")]
+    ServiceName,
+    /// A service of another protocol than TCP: `_udp`, `_sctp`, `_dccp`.
+    #[error("the service is one over another protocol than TCP")]
+    NotTcp,
+    /// An IP address where records are to be looked up at a name.
+    #[error("the host is an IP address, and SRV and HTTPS records are looked up at names")]
+    NoName,
+    /// A port after a name whose records say which port.
+    #[error("byte {at} starts a port, and here the records of the name say which port")]
+    OwnPort {
+        /// Where the colon stands.
+        at: usize,
+    },
     /// The name is not valid by UTS 46 (international names), or maps to forbidden characters.
     #[error("the host is not a valid international name (UTS 46)")]
     International,
+}
+
+impl EndpointFault {
+    /// The same, found in what follows the first `by` bytes of the text.
+    pub(super) fn moved(self, by: usize) -> Self {
+        match self {
+            Self::HostByte { at, byte } => Self::HostByte { at: at + by, byte },
+            Self::Colon { at } => Self::Colon { at: at + by },
+            Self::OwnPort { at } => Self::OwnPort { at: at + by },
+            other => other,
+        }
+    }
 }
 
 /// The start of `text`, so that a refused megabyte does not become a log line.

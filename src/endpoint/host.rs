@@ -4,6 +4,9 @@
 //!
 //! Promise: a [`Host`] is either an IP address in the form the standard library prints, or a name
 //! of letters, digits, hyphens and underscores in lower case that cannot be read as a number.
+//!
+//! A dot at the end of a name is no spelling: it says that the name is whole, and that no search
+//! list may be tried (`search` in resolv.conf(5)). It is kept, beside the name and not in it.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,12 +20,16 @@ use super::EndpointFault;
 const MAX_LABEL: usize = 63;
 /// RFC 1035 2.3.4: 255 on the wire, less the root label and the first length byte.
 const MAX_NAME: usize = 253;
+/// Names that end so are never asked of a server (RFC 6761, RFC 7686, RFC 9476), so never with a
+/// search list either.
+const NEVER_SEARCHED: [&str; 4] = ["localhost", "invalid", "onion", "alt"];
 
 /// The host of an endpoint in its canonical form.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Host {
     text: Arc<str>,
     ip: Option<(IpAddr, u32)>,
+    is_absolute: bool,
 }
 
 impl Host {
@@ -33,6 +40,11 @@ impl Host {
     /// The address and its zone (0 for none), if the host is one.
     pub(super) fn ip(&self) -> Option<(IpAddr, u32)> {
         self.ip
+    }
+
+    /// Whether it is a name that ended with a dot, and the dot makes a difference.
+    pub(super) fn is_absolute(&self) -> bool {
+        self.is_absolute
     }
 
     /// The host of an IP address. IPv4 in IPv6's clothes becomes IPv4; a zone has a meaning on
@@ -50,6 +62,7 @@ impl Host {
         Self {
             text: text.into(),
             ip: Some((ip, zone)),
+            is_absolute: false,
         }
     }
 
@@ -80,11 +93,16 @@ impl Host {
             return Ok(Self::address(v4.into(), 0));
         }
         let mapped = to_ascii(text)?;
-        let name = mapped.strip_suffix('.').unwrap_or(&mapped);
+        let (name, has_dot) = match mapped.strip_suffix('.') {
+            Some(name) => (name, true),
+            None => (&*mapped, false),
+        };
         check_name(name)?;
+        let last = name.rsplit('.').next().unwrap_or(name);
         Ok(Self {
             text: name.into(),
             ip: None,
+            is_absolute: has_dot && !NEVER_SEARCHED.contains(&last),
         })
     }
 }

@@ -1,3 +1,5 @@
+mod services;
+
 use std::collections::HashSet;
 use std::net::{SocketAddr, SocketAddrV6};
 
@@ -26,7 +28,10 @@ fn s7_spellings_of_one_host_have_one_form() {
     let table = [
         ("github.io:443", "github.io:443"),
         ("GitHub.IO:443", "github.io:443"),
-        ("github.io.:443", "github.io:443"),
+        ("GitHub.IO.:443", "github.io.:443"),
+        ("localhost.:80", "localhost:80"),
+        ("A.LocalHost.:80", "a.localhost:80"),
+        ("a.onion.:80", "a.onion:80"),
         ("localhost:1", "localhost:1"),
         (
             "_http._tcp.example.org:65535",
@@ -36,7 +41,7 @@ fn s7_spellings_of_one_host_have_one_form() {
         ("BÜCHER.example:80", "xn--bcher-kva.example:80"),
         ("xn--bcher-kva.EXAMPLE:80", "xn--bcher-kva.example:80"),
         ("XN--BCHER-KVA.example:80", "xn--bcher-kva.example:80"),
-        ("bücher。example。:80", "xn--bcher-kva.example:80"),
+        ("bücher。example。:80", "xn--bcher-kva.example.:80"),
         ("ｅｘａｍｐｌｅ.org:80", "example.org:80"),
         ("a\u{ad}b.example:80", "ab.example:80"),
         ("0x7f.example:80", "0x7f.example:80"),
@@ -214,7 +219,7 @@ fn s12_errors_are_escaped_short_and_of_kind_invalid_input() {
 #[test]
 fn a_host_and_a_port_may_come_apart() {
     let new = |host: &str, port| Endpoint::new(host, port).map(|endpoint| endpoint.to_string());
-    assert_eq!(new("A.example.", 80).unwrap(), "a.example:80");
+    assert_eq!(new("A.example.", 80).unwrap(), "a.example.:80");
     assert_eq!(new("::1", 80).unwrap(), "[::1]:80");
     assert_eq!(new("[::1]", 80).unwrap(), "[::1]:80");
     let refused = [
@@ -327,6 +332,9 @@ fn odd_text() -> impl Strategy<Value = String> {
         Just("]".to_owned()),
         Just("%".to_owned()),
         Just(":80".to_owned()),
+        Just("srv:".to_owned()),
+        Just("https:".to_owned()),
+        Just("_a._tcp.".to_owned()),
         Just("ffff".to_owned()),
         Just("fe80::".to_owned()),
         "[\u{0}-\u{20}/@\\\\]",
@@ -348,10 +356,14 @@ fn check_text(text: &str) -> Result<(), TestCaseError> {
     let shown = endpoint.to_string();
     prop_assert_eq!(&shown.parse::<Endpoint>().unwrap(), &endpoint);
     prop_assert_eq!(shown.parse::<Endpoint>().unwrap().to_string(), shown);
-    prop_assert_eq!(
-        &Endpoint::new(endpoint.host(), endpoint.port()).unwrap(),
-        &endpoint
-    );
+    let dot = if endpoint.is_absolute() { "." } else { "" };
+    let name = format!("{}{dot}", endpoint.host());
+    let again = match endpoint.via() {
+        Via::Address => Endpoint::new(&name, endpoint.port()),
+        Via::Srv => Endpoint::srv(&name),
+        Via::Https => Endpoint::https(&name),
+    };
+    prop_assert_eq!(&again.unwrap(), &endpoint);
     let host = endpoint.host();
     prop_assert!(host.is_ascii() && !host.contains(|c: char| c.is_ascii_uppercase()));
     prop_assert!(!host.contains(|c: char| c.is_control() || " /@\\".contains(c)));

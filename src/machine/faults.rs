@@ -58,7 +58,22 @@ faults! {
     NameForged, "D6 S1", 2500, "answers with wrong numbers come before the right one";
     NameOther, "D8 S1", 2000, "an answer to another question comes before the right one";
     NameShort, "D9", 1500, "an empty or cut message comes before the answer";
-    NameFails, "D10 D20", 2000, "the name server answers SERVFAIL";
+    NameFails, "D20", 2000, "the name server answers SERVFAIL";
+    NameUnwilling, "D20", 1000, "the name server answers REFUSED";
+    NameHeader, "D10", 1500, "the name server answers SERVFAIL, with a header only";
+    NameLate, "D4", 1500, "an answer comes when nobody may wait for it any more";
+    NameBent, "D11 D13", 2000, "a malformed message comes before the answer";
+    NameCut, "D14", 2500, "an answer does not fit into a datagram and is cut";
+    NameCutInStream, "D16", 1500, "an answer is cut in a stream";
+    NameLong, "D19", 2000, "an answer is longer than the question allowed";
+    NameOld, "D18", 2000, "the name server does not understand EDNS";
+    NameStreamRefused, "D15", 2000, "the name server refuses a stream";
+    NameStreamLost, "D15", 1000, "a stream to the name server gets no answer";
+    NameInPieces, "D17", 3000, "an answer in a stream comes byte by byte";
+    NameBreaksOff, "D17", 2000, "an answer in a stream stalls or ends in the middle";
+    NamesGone, "D37", 10_000, "all name servers are gone for a while, and come back";
+    PortTaken, "D38", 1500, "the own port of a question is taken";
+    PortForbidden, "D38", 800, "the own port of a question is forbidden";
     // Connecting.
     Refused, "C1", 800, "the address refuses the connection";
     BlackHole, "C2", 500, "packets to the address vanish";
@@ -71,6 +86,8 @@ faults! {
     LargeLost, "C13", 500, "large packets vanish, small ones pass";
     OddErrno, "C14", 500, "the connect ends with an unusual error number";
     DeadAddress, "C15", 10_000, "one address of the name is dead all the time";
+    FamilySilent, "C2 C7", 10_000, "packets to every IPv6 address vanish";
+    AddressesChange, "D25", 10_000, "the addresses of a name change, and come back";
     // Established.
     IdleEnd, "E1 E3", 1500, "the server closes an idle connection";
     IdleReset, "E2 E3", 1000, "the server resets an idle connection";

@@ -1,45 +1,126 @@
 //! A name has several addresses; one that gets the connections of every core melts while the
 //! others idle, and one that is dead has the fewest connections of all and would be tried first
-//! for ever. The next connection goes to the address where all cores together hold the fewest,
-//! and addresses that failed lately come last.
+//! for ever. The next connection goes to the address where all cores together hold the fewest for
+//! its weight, of those that its name's owner prefers; addresses that failed lately come last.
 //!
-//! States of an address: good → suspect (a connect failed: tried last until a pause has passed,
-//! then by one connect at a time) → good (a connection became ready).
+//! States of an address: good → suspect (a connect failed, or was overdue: tried last until a pause
+//! has passed, then by one connect at a time) → good (a connection became ready). Beside that:
+//! named by the last answer → missing from a fresh one (used if no other works) → gone (missing
+//! from two, or from one for long); named again, it is as before.
 
+use std::cmp::Ordering;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::backoff;
 use super::rng::Rng;
+use crate::target::Target;
 use crate::time::Tick;
 
 /// The first pause of a suspect address; it doubles with each failure.
 const SUSPECT_FIRST: Duration = Duration::from_millis(250);
 /// Its cap: an address that came back is in use again within two seconds.
 const SUSPECT_CAP: Duration = Duration::from_millis(1200);
+/// Fresh answers in a row that lack an address before it is gone.
+const ANSWERS_WITHOUT: u32 = 2;
+/// Addresses kept of one name: a whole answer of 64, and as many that are missing.
+const MAX_KEPT: usize = 128;
+/// How much more a weight of 1 is than one of 0, which is "a very small chance" (RFC 2782).
+const WEIGHT_UNIT: u64 = 1000;
 
 /// One address of an endpoint.
 #[derive(Debug, Clone)]
 pub(crate) struct Address {
-    pub(crate) address: SocketAddr,
+    pub(crate) target: Target,
     /// Connections of all cores, as far as known.
-    pub(crate) held: u32,
+    held: u32,
     dialing: u32,
     failures: u32,
     /// When it failed last.
     failed_at: Tick,
     suspect_until: Tick,
+    /// Fresh answers in a row that lacked it.
+    missing: u32,
+    /// When the first of those is enough.
+    hold_until: Tick,
+    /// The answer before the last did not name it.
+    is_new: bool,
+}
+
+/// What is known of all addresses of one family together: a host whose way out is broken for IPv6
+/// must not find that out address by address (C7).
+#[derive(Debug, Default)]
+struct Family {
+    dialing: u32,
+    /// Races in a row that its addresses lost to the other family.
+    lost: u32,
+    suspect_until: Tick,
+}
+
+/// How good an address is for the next attempt: the least is the best.
+#[derive(Debug, Clone, Copy)]
+struct Rank {
+    /// Suspect, missing, of the family that is not wanted; then the priority.
+    class: (bool, bool, bool, u16),
+    held: u64,
+    share: u64,
+}
+
+impl Rank {
+    /// Within a class, the connections that it would have relative to its share decide.
+    fn compare(&self, other: &Self) -> Ordering {
+        let mine = (self.held + 1).saturating_mul(other.share);
+        let theirs = (other.held + 1).saturating_mul(self.share);
+        self.class.cmp(&other.class).then(mine.cmp(&theirs))
+    }
+}
+
+/// What an address is for the balance of the connections that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Of all connections, beside the shares of the others.
+    pub(crate) share: u64,
+    /// Connections may be moved to it.
+    pub(crate) takes: bool,
+    /// Connections may be moved from it.
+    pub(crate) gives: bool,
+    /// The answer before the last did not name it.
+    pub(crate) is_new: bool,
+}
+
+/// What an attempt wants of its address.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    /// What its race has tried.
+    pub(crate) tried: &'a [SocketAddr],
+    /// When its race began.
+    pub(crate) since: Tick,
+    /// The address that is so slow that its whole family may be.
+    pub(crate) beside: Option<SocketAddr>,
+}
+
+impl Wish<'_> {
+    /// Whether `entry` is of no use for it: tried in vain by this race, or by another meanwhile.
+    /// What fails for one is not tried by the others beside it: a name with many closed ports would
+    /// have each of them dialed by each (S17).
+    fn rejects(&self, entry: &Address) -> bool {
+        let failed = entry.failures > 0 && entry.failed_at >= self.since;
+        failed || self.tried.contains(&entry.target.address)
+    }
 }
 
 impl Address {
-    fn new(address: SocketAddr) -> Self {
+    fn new(target: Target) -> Self {
         Self {
-            address,
+            target,
             held: 0,
             dialing: 0,
             failures: 0,
             failed_at: Tick::ZERO,
             suspect_until: Tick::ZERO,
+            missing: 0,
+            hold_until: Tick::NEVER,
+            is_new: true,
         }
     }
 
@@ -47,85 +128,179 @@ impl Address {
         now < self.suspect_until || (self.failures > 0 && self.dialing > 0)
     }
 
-    /// Whether an opening that began at `since` has no use for it: it was tried in vain, by this
-    /// opening or by another one meanwhile.
-    fn is_spent(&self, tried: &[SocketAddr], since: Tick) -> bool {
-        tried.contains(&self.address) || (self.failures > 0 && self.failed_at >= since)
+    fn is_v6(&self) -> bool {
+        self.target.address.is_ipv6()
+    }
+
+    /// Its share of the load of its class, in parts that mean something beside each other only.
+    fn share(&self) -> u64 {
+        match self.target.weight {
+            0 => 1,
+            weight => u64::from(weight) * WEIGHT_UNIT,
+        }
     }
 }
 
-/// The addresses of an endpoint in the resolver's order.
+/// The addresses of an endpoint in the resolver's order; those that are missing come after.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     list: Vec<Address>,
+    /// IPv4 and IPv6.
+    families: [Family; 2],
 }
 
+/// What is known of them.
 impl Addresses {
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Takes over a new answer; what is known of addresses that stay is kept.
-    pub(crate) fn replace(&mut self, addresses: &[SocketAddr]) {
-        let old = std::mem::take(&mut self.list);
-        let known = |address: &SocketAddr| old.iter().find(|old| old.address == *address).cloned();
-        self.list = addresses
-            .iter()
-            .map(|address| known(address).unwrap_or_else(|| Address::new(*address)))
-            .collect();
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
     }
 
-    /// Notes what all cores hold, in the order of the list.
+    pub(crate) fn position(&self, address: SocketAddr) -> Option<usize> {
+        let mut all = self.list.iter();
+        all.position(|entry| entry.target.address == address)
+    }
+
+    /// Takes over a new answer, good until `expires`; what is known of addresses that stay is kept.
+    /// Only a fresh answer counts against those that it lacks. Returns whether any is gone now.
+    pub(crate) fn replace(
+        &mut self,
+        now: Tick,
+        targets: &[Target],
+        expires: Tick,
+        is_fresh: bool,
+    ) -> bool {
+        let mut old = std::mem::take(&mut self.list);
+        for target in targets {
+            let known = |entry: &Address| entry.target.address == target.address;
+            let entry = match old.iter().position(known) {
+                Some(at) => Address {
+                    target: *target,
+                    missing: 0,
+                    hold_until: Tick::NEVER,
+                    is_new: false,
+                    ..old.remove(at)
+                },
+                None => Address::new(*target),
+            };
+            self.list.push(entry);
+        }
+        let named = self.list.len();
+        let before = named + old.len();
+        for mut entry in old {
+            if is_fresh {
+                entry.missing += 1;
+                // The next answer comes when this one expires, and has as long to come.
+                let hold = expires.plus(expires.since(now));
+                entry.hold_until = entry.hold_until.min(hold);
+            }
+            if entry.missing < ANSWERS_WITHOUT && self.list.len() < MAX_KEPT.max(named) {
+                self.list.push(entry);
+            }
+        }
+        self.list.len() < before
+    }
+
+    fn is_suspect(&self, now: Tick, entry: &Address) -> bool {
+        let family = &self.families[usize::from(entry.is_v6())];
+        let is_probed = family.lost > 0 && family.dialing > 0;
+        entry.is_suspect(now) || now < family.suspect_until || is_probed
+    }
+
+    /// When the next missing address is gone.
+    pub(crate) fn next_hold(&self) -> Option<Tick> {
+        let holds = self.list.iter().map(|entry| entry.hold_until);
+        holds.min().filter(|hold| *hold != Tick::NEVER)
+    }
+
+    /// Forgets those that were missing for too long; returns whether there were any.
+    pub(crate) fn drop_held(&mut self, now: Tick) -> bool {
+        let before = self.list.len();
+        self.list.retain(|entry| entry.hold_until > now);
+        self.list.len() < before
+    }
+
+    /// Notes what all cores hold, in the order of the last answer.
     pub(crate) fn note_held(&mut self, held: &[u32]) {
         for (address, held) in self.list.iter_mut().zip(held) {
             address.held = *held;
         }
     }
 
-    /// The best address for an opening that began at `since` and has tried `tried`. What fails for
-    /// one opening is not tried by the others beside it: a name with many closed ports would have
-    /// each of them dialed by each (S17).
-    pub(crate) fn pick(
-        &self,
-        now: Tick,
-        tried: &[SocketAddr],
-        since: Tick,
-        rng: &mut Rng,
-    ) -> Option<SocketAddr> {
-        let mut best: Option<(bool, u32)> = None;
+    /// What each is for the balance of the connections that exist, in the order of the list.
+    pub(crate) fn places(&self, now: Tick) -> Vec<Place> {
+        let good = self
+            .list
+            .iter()
+            .filter(|entry| !self.is_suspect(now, entry));
+        let best = good.map(|entry| entry.target.priority).min();
+        let place = |entry: &Address| {
+            let is_preferred = Some(entry.target.priority) == best;
+            let is_good = is_preferred && !self.is_suspect(now, entry);
+            Place {
+                share: if is_good { entry.share() } else { 0 },
+                takes: is_good && entry.missing == 0,
+                gives: is_preferred || entry.missing > 0,
+                is_new: entry.is_new,
+            }
+        };
+        self.list.iter().map(place).collect()
+    }
+}
+
+/// Attempts.
+impl Addresses {
+    /// The best address for an attempt.
+    pub(crate) fn pick(&self, now: Tick, wish: &Wish<'_>, rng: &mut Rng) -> Option<SocketAddr> {
+        let mut best: Option<Rank> = None;
         let mut chosen = None;
         let mut ties = 0;
-        for entry in &self.list {
-            if entry.is_spent(tried, since) {
-                continue;
-            }
-            let rank = (entry.is_suspect(now), entry.held);
-            if best.is_none_or(|best| rank < best) {
+        for entry in self.list.iter().filter(|entry| !wish.rejects(entry)) {
+            let rank = self.rank(now, wish, entry);
+            let order = best.map_or(Ordering::Less, |best| rank.compare(&best));
+            if order == Ordering::Less {
                 best = Some(rank);
                 ties = 0;
             }
-            if best == Some(rank) {
+            if order != Ordering::Greater {
                 ties += 1;
                 // Each of n ties ends up chosen with probability 1/n.
                 if rng.below(ties) == 0 {
-                    chosen = Some(entry.address);
+                    chosen = Some(entry.target.address);
                 }
             }
         }
         chosen
     }
 
+    fn rank(&self, now: Tick, wish: &Wish<'_>, entry: &Address) -> Rank {
+        let slow = wish.beside.map(|slow| slow.is_ipv6());
+        let is_like_slow = slow == Some(entry.is_v6());
+        let (is_suspect, is_missing) = (self.is_suspect(now, entry), entry.missing > 0);
+        Rank {
+            class: (is_suspect, is_missing, is_like_slow, entry.target.priority),
+            held: u64::from(entry.held),
+            share: entry.share(),
+        }
+    }
+
     /// Whether [`pick`](Self::pick) would find none.
-    pub(crate) fn are_spent(&self, tried: &[SocketAddr], since: Tick) -> bool {
-        self.list.iter().all(|entry| entry.is_spent(tried, since))
+    pub(crate) fn are_spent(&self, wish: &Wish<'_>) -> bool {
+        self.list.iter().all(|entry| wish.rejects(entry))
     }
 
     fn find(&mut self, address: SocketAddr) -> Option<&mut Address> {
-        self.list.iter_mut().find(|entry| entry.address == address)
+        let mut all = self.list.iter_mut();
+        all.find(|entry| entry.target.address == address)
     }
 
     /// A connect to `address` starts.
     pub(crate) fn dialing(&mut self, address: SocketAddr) {
+        let family = self.family(address);
+        family.dialing = family.dialing.saturating_add(1);
         if let Some(entry) = self.find(address) {
             entry.dialing = entry.dialing.saturating_add(1);
             entry.held = entry.held.saturating_add(1);
@@ -134,22 +309,66 @@ impl Addresses {
 
     /// The connect became a ready connection.
     pub(crate) fn succeeded(&mut self, address: SocketAddr) {
+        let family = self.family(address);
+        *family = Family {
+            dialing: family.dialing.saturating_sub(1),
+            ..Family::default()
+        };
         if let Some(entry) = self.find(address) {
             entry.dialing = entry.dialing.saturating_sub(1);
             entry.failures = 0;
+            entry.failed_at = Tick::ZERO;
             entry.suspect_until = Tick::ZERO;
         }
     }
 
     /// The connect failed.
     pub(crate) fn failed(&mut self, now: Tick, address: SocketAddr, rng: &mut Rng) {
+        self.gave_up(address);
+        self.overdue(now, address, rng);
+        if let Some(entry) = self.find(address) {
+            entry.failed_at = now;
+        }
+    }
+
+    /// The connect takes so long that another is tried beside it. That is no failure yet, but whoever
+    /// comes next should not wait for it too.
+    pub(crate) fn overdue(&mut self, now: Tick, address: SocketAddr, rng: &mut Rng) {
+        if let Some(entry) = self.find(address) {
+            entry.failures = entry.failures.saturating_add(1);
+            let pause = backoff::delay(entry.failures, SUSPECT_FIRST, SUSPECT_CAP, rng);
+            entry.suspect_until = now.plus(pause);
+        }
+    }
+
+    /// A connect to `slow` was overdue, and one to `winner` became ready first. If they are of two
+    /// families, the other one comes first for a while.
+    pub(crate) fn outrun(
+        &mut self,
+        now: Tick,
+        slow: SocketAddr,
+        winner: SocketAddr,
+        rng: &mut Rng,
+    ) {
+        if slow.is_ipv6() != winner.is_ipv6() {
+            let family = self.family(slow);
+            family.lost = family.lost.saturating_add(1);
+            let pause = backoff::delay(family.lost, SUSPECT_FIRST, SUSPECT_CAP, rng);
+            family.suspect_until = now.plus(pause);
+        }
+    }
+
+    fn family(&mut self, address: SocketAddr) -> &mut Family {
+        &mut self.families[usize::from(address.is_ipv6())]
+    }
+
+    /// The connect was given up, which says nothing about the address.
+    pub(crate) fn gave_up(&mut self, address: SocketAddr) {
+        let family = self.family(address);
+        family.dialing = family.dialing.saturating_sub(1);
         if let Some(entry) = self.find(address) {
             entry.dialing = entry.dialing.saturating_sub(1);
             entry.held = entry.held.saturating_sub(1);
-            entry.failures = entry.failures.saturating_add(1);
-            entry.failed_at = now;
-            let pause = backoff::delay(entry.failures, SUSPECT_FIRST, SUSPECT_CAP, rng);
-            entry.suspect_until = now.plus(pause);
         }
     }
 
@@ -157,169 +376,12 @@ impl Addresses {
     /// it may be so for all connects to it (a family without an address here, the ports towards it
     /// used up): for a moment the others come first. The pause does not grow.
     pub(crate) fn failed_here(&mut self, now: Tick, address: SocketAddr) {
+        self.gave_up(address);
         if let Some(entry) = self.find(address) {
-            entry.dialing = entry.dialing.saturating_sub(1);
-            entry.held = entry.held.saturating_sub(1);
             entry.suspect_until = now.plus(SUSPECT_FIRST);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(last: u8) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, last], 80))
-    }
-
-    fn addresses(n: u8) -> Addresses {
-        let mut list = Addresses::default();
-        list.replace(&(1..=n).map(address).collect::<Vec<_>>());
-        list
-    }
-
-    #[test]
-    fn the_address_with_the_fewest_connections_of_all_cores_is_picked() {
-        let mut list = addresses(3);
-        let mut rng = Rng::new(1);
-        list.note_held(&[3, 1, 2]);
-        assert_eq!(
-            list.pick(Tick::ZERO, &[], Tick::NEVER, &mut rng),
-            Some(address(2))
-        );
-        assert_eq!(
-            list.pick(Tick::ZERO, &[address(2)], Tick::NEVER, &mut rng),
-            Some(address(3))
-        );
-        let all = [address(1), address(2), address(3)];
-        assert_eq!(list.pick(Tick::ZERO, &all, Tick::NEVER, &mut rng), None);
-    }
-
-    #[test]
-    fn ties_are_spread_over_all_of_them() {
-        let list = addresses(4);
-        let mut rng = Rng::new(1);
-        let mut seen = [0; 5];
-        for _ in 0..400 {
-            if let Some(SocketAddr::V4(v4)) = list.pick(Tick::ZERO, &[], Tick::NEVER, &mut rng) {
-                seen[v4.ip().octets()[3] as usize] += 1;
-            }
-        }
-        assert!(seen[1..].iter().all(|&n| n > 50), "{seen:?}");
-    }
-
-    #[test]
-    fn c1_c10_c15_a_suspect_address_comes_last_and_is_probed_by_one_connect_at_a_time() {
-        let mut list = addresses(2);
-        let mut rng = Rng::new(1);
-        list.note_held(&[0, 9]);
-        list.dialing(address(1));
-        list.failed(Tick::ZERO, address(1), &mut rng);
-        assert_eq!(
-            list.pick(Tick::ZERO, &[], Tick::NEVER, &mut rng),
-            Some(address(2))
-        );
-        let later = Tick::ZERO.plus(SUSPECT_CAP * 2);
-        assert_eq!(
-            list.pick(later, &[], Tick::NEVER, &mut rng),
-            Some(address(1))
-        );
-        list.dialing(address(1));
-        assert_eq!(
-            list.pick(later, &[], Tick::NEVER, &mut rng),
-            Some(address(2))
-        );
-        list.succeeded(address(1));
-        assert_eq!(
-            list.pick(later, &[], Tick::NEVER, &mut rng),
-            Some(address(1))
-        );
-    }
-
-    #[test]
-    fn what_failed_for_another_opening_meanwhile_is_not_tried_again_until_it_is_good() {
-        let mut list = addresses(2);
-        let mut rng = Rng::new(1);
-        let began = Tick::ZERO.plus(Duration::from_millis(5));
-        let before = Tick::ZERO.plus(Duration::from_millis(4));
-        list.failed(before, address(1), &mut rng);
-        list.failed(began, address(2), &mut rng);
-        assert_eq!(list.pick(began, &[], began, &mut rng), Some(address(1)));
-        assert!(list.are_spent(&[address(1)], began));
-        list.succeeded(address(2));
-        assert_eq!(list.pick(began, &[], began, &mut rng), Some(address(2)));
-        assert!(!list.are_spent(&[address(1)], began));
-    }
-
-    #[test]
-    fn a_new_answer_keeps_what_is_known_of_the_addresses_that_stay() {
-        let mut list = addresses(2);
-        let mut rng = Rng::new(1);
-        list.dialing(address(2));
-        list.failed(Tick::ZERO, address(2), &mut rng);
-        list.replace(&[address(2), address(7)]);
-        assert_eq!(
-            list.pick(Tick::ZERO, &[], Tick::NEVER, &mut rng),
-            Some(address(7))
-        );
-    }
-
-    #[test]
-    fn an_address_that_never_failed_is_not_suspect_while_it_is_dialed() {
-        let mut list = addresses(2);
-        let mut rng = Rng::new(1);
-        list.note_held(&[0, 9]);
-        list.dialing(address(1));
-        assert_eq!(
-            list.pick(Tick::ZERO, &[], Tick::NEVER, &mut rng),
-            Some(address(1))
-        );
-    }
-
-    #[test]
-    fn a_connect_counts_as_a_connection_until_it_fails() {
-        let mut list = addresses(2);
-        let mut rng = Rng::new(1);
-        list.note_held(&[1, 2]);
-        list.dialing(address(1));
-        list.dialing(address(1));
-        assert_eq!(
-            list.pick(Tick::ZERO, &[], Tick::NEVER, &mut rng),
-            Some(address(2))
-        );
-        list.failed(Tick::ZERO, address(1), &mut rng);
-        list.failed(Tick::ZERO, address(1), &mut rng);
-        let later = Tick::ZERO.plus(SUSPECT_CAP * 2);
-        assert_eq!(
-            list.pick(later, &[], Tick::NEVER, &mut rng),
-            Some(address(1))
-        );
-    }
-
-    #[test]
-    fn a_connect_that_succeeded_is_no_probe_any_more() {
-        let mut list = addresses(2);
-        let mut rng = Rng::new(1);
-        list.note_held(&[0, 9]);
-        list.dialing(address(1));
-        list.succeeded(address(1));
-        list.dialing(address(1));
-        list.failed(Tick::ZERO, address(1), &mut rng);
-        let later = Tick::ZERO.plus(SUSPECT_CAP * 2);
-        assert_eq!(
-            list.pick(later, &[], Tick::NEVER, &mut rng),
-            Some(address(1))
-        );
-    }
-
-    #[test]
-    fn the_pause_of_a_suspect_address_is_over_at_its_end() {
-        let mut list = addresses(2);
-        let mut rng = Rng::new(1);
-        list.note_held(&[0, 9]);
-        list.failed(Tick::ZERO, address(1), &mut rng);
-        let end = list.list[0].suspect_until;
-        assert_eq!(list.pick(end, &[], Tick::NEVER, &mut rng), Some(address(1)));
-    }
-}
+mod tests;

@@ -4,9 +4,10 @@
 use std::rc::Rc;
 
 use super::balance::Addresses;
-use super::conn::Opening;
 use super::counts::Counts;
 use super::list::List;
+use super::moves::Moves;
+use super::race::Race;
 use crate::error::Error;
 use crate::time::Tick;
 
@@ -41,18 +42,23 @@ pub(crate) struct Bucket {
 
     pub(crate) addresses: Addresses,
     pub(crate) expires: Tick,
+    /// When the name is asked for again though nobody needs an address now; zero if never.
+    pub(crate) refresh_at: Tick,
     /// An answer came that no opening has used yet: it is good for one even if it expired at once.
     pub(crate) answered: bool,
     pub(crate) resolving: bool,
     pub(crate) resolve_failures: u32,
 
     pub(crate) permit: Permit,
-    /// Permits held: one per slot, and one for a parked opening.
+    /// Permits held: one per slot, and one for a parked race.
     pub(crate) permits: u32,
-    /// Openings under way, each with a permit.
-    pub(crate) openings: u32,
-    /// An opening that waits for a descriptor slot.
-    pub(crate) parked: Option<Box<Opening>>,
+    /// Openings under way, each of one attempt or more.
+    pub(crate) races: Vec<Race>,
+    pub(crate) next_race: u64,
+    /// The race that waits for a descriptor slot, without any attempt.
+    pub(crate) parked: Option<u64>,
+    /// Connections that change their address.
+    pub(crate) moves: Moves,
     /// Users that a connection of this endpoint takes at once, by the last one that told.
     pub(crate) capacity: u32,
 
@@ -86,13 +92,16 @@ impl Bucket {
             demand: None,
             addresses: Addresses::default(),
             expires: Tick::ZERO,
+            refresh_at: Tick::ZERO,
             answered: false,
             resolving: false,
             resolve_failures: 0,
             permit: Permit::None,
             permits: 0,
-            openings: 0,
+            races: Vec::new(),
+            next_race: 0,
             parked: None,
+            moves: Moves::default(),
             capacity: 1,
             failures: 0,
             round: 0,
@@ -112,6 +121,21 @@ impl Bucket {
             && self.permits == 0
             && self.permit == Permit::None
             && !self.resolving
+    }
+
+    /// Openings under way.
+    pub(crate) fn openings(&self) -> u32 {
+        self.races.len() as u32
+    }
+
+    /// Attempts under way, the parked one included.
+    pub(crate) fn attempts(&self) -> usize {
+        let racing: usize = self.races.iter().map(|race| race.attempts.len()).sum();
+        racing + usize::from(self.parked.is_some())
+    }
+
+    pub(crate) fn race_mut(&mut self, number: u64) -> Option<&mut Race> {
+        self.races.iter_mut().find(|race| race.number == number)
     }
 
     pub(crate) fn in_backoff(&self, now: Tick) -> bool {

@@ -37,6 +37,7 @@ fn bounds(front: &[u8]) -> Bounds {
         max_connections: 1 + usize::from(at(2) % 7),
         uses: u64::from(at(2) / 7 % 5),
         health_check: at(3) % 2 == 1,
+        ttl: u64::from(at(3) / 2 % 8),
     }
 }
 
@@ -54,7 +55,8 @@ fn op(what: u8, first: u8, second: u8) -> Op {
             12 => Op::Put(any, false),
             13..22 => Op::Answer(any),
             22..25 => Op::Refuse(any),
-            25..28 => Op::Pass(u64::from(first) * 12 + u64::from(second)),
+            25..27 => Op::Pass(u64::from(first) * 12 + u64::from(second)),
+            27 => Op::Change(first % 32, !second.is_multiple_of(4)),
             28 => Op::Demand(endpoint, second.is_multiple_of(2)),
             29 => Op::Break(any),
             30 => Op::Stray(u32::from(first % 8), second % 8),
@@ -93,6 +95,6 @@ mod tests {
             distinct.push(*kind);
             new
         });
-        assert_eq!(kinds.len(), 12);
+        assert_eq!(kinds.len(), 13);
     }
 }

@@ -2,11 +2,13 @@
 //! everything from the connections themselves.
 
 use super::PoolPolicy;
+use super::bucket::Bucket;
 #[cfg(feature = "sim")]
 use super::bucket::Permit;
 use super::conn::{Conn, Place, Stage};
 use super::counts::Counts;
 use super::event::{ConnKey, EndpointKey};
+use super::settings::ATTEMPT_FLOOR;
 use super::timers::Timer;
 use crate::slot::Key;
 use crate::time::Tick;
@@ -92,9 +94,7 @@ impl PoolPolicy {
             assert_eq!(counts.waiters as usize, bucket.waiting.len());
             let parked = u32::from(bucket.parked.is_some());
             assert_eq!(bucket.permits, counts.slots() + parked, "permits");
-            let opening = conns().filter(|(_, conn)| conn.opening.is_some()).count();
-            assert_eq!(bucket.openings as usize, opening + parked as usize);
-            assert!(bucket.openings as usize <= self.settings.max_connecting);
+            timers += self.check_races(endpoint, bucket);
             assert!(bucket.waiting.len() <= self.settings.max_waiters);
             let queued = self.slot_queue.iter().filter(|q| **q == endpoint).count();
             assert_eq!(queued, parked as usize, "the slot queue");
@@ -128,7 +128,10 @@ impl PoolPolicy {
         let closing = self.conns.iter();
         let closing = closing.filter(|(_, conn)| matches!(conn.stage, Stage::Closing(_)));
         assert_eq!(self.closing, closing.count());
-        assert!(self.timers.len() <= timers + waiting + self.conns.len());
+        assert!(
+            self.timers.len() <= timers + waiting + self.conns.len(),
+            "timers"
+        );
         let never_later = |key: Key, conn: &Conn| {
             let timer = Timer::Lifetime(ConnKey(key));
             matches!(conn.stage, Stage::Ready) || !self.timers.contains(conn.deadline, timer)
@@ -136,6 +139,43 @@ impl PoolPolicy {
         for (key, conn) in self.conns.iter() {
             assert!(conn.stage == Stage::Checking || never_later(key, conn));
         }
+    }
+
+    /// Returns how many of the endpoint's races have a deadline.
+    fn check_races(&self, endpoint: EndpointKey, bucket: &Bucket) -> usize {
+        assert!(bucket.attempts() <= self.settings.max_connecting);
+        let mut timers = 0;
+        for race in &bucket.races {
+            let is_parked = bucket.parked == Some(race.number);
+            assert_eq!(race.attempts.is_empty(), is_parked, "an empty race");
+            let conns = race.attempts.iter().map(|key| self.conns.get(key.0));
+            let conns: Vec<&Conn> = conns.map(|conn| conn.expect("it exists")).collect();
+            for conn in &conns {
+                let of = conn.attempt.as_ref().map(|attempt| attempt.race);
+                assert_eq!(of, Some(race.number));
+            }
+            let open = conns
+                .iter()
+                .filter(|conn| !matches!(conn.stage, Stage::Closing(_)));
+            let began = open.filter_map(|conn| Some(conn.attempt.as_ref()?.began));
+            let began: Vec<Tick> = began.collect();
+            let apart = |pair: &[Tick]| pair[1] >= pair[0].plus(ATTEMPT_FLOOR);
+            assert!(began.windows(2).all(apart), "attempts at once: {began:?}");
+            if race.next_at != Tick::NEVER {
+                let timer = Timer::Race(endpoint, race.number);
+                assert!(self.timers.contains(race.next_at, timer));
+                timers += 1;
+            }
+        }
+        let known = |conn: &&Conn| {
+            let of = conn.attempt.as_ref().map(|attempt| attempt.race);
+            bucket.races.iter().any(|race| Some(race.number) == of)
+        };
+        for (_, conn) in self.conns.iter().filter(|(_, c)| c.endpoint == endpoint) {
+            let is_opening = matches!(conn.stage, Stage::Dialing | Stage::Initialising);
+            assert!(!is_opening || known(&conn), "an attempt without a race");
+        }
+        timers
     }
 
     fn check_gauges<'a>(&self, counts: &Counts, conns: impl Iterator<Item = &'a Conn>) {

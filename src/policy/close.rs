@@ -9,6 +9,7 @@ use super::bucket::Permit;
 use super::conn::Stage;
 use super::draining;
 use super::event::{Action, CloseReason, ConnKey, EndpointKey, Hook};
+use super::race::set_error;
 use super::timers::Timer;
 use crate::error::{Error, ErrorKind};
 use crate::time::Tick;
@@ -79,15 +80,13 @@ impl PoolPolicy {
                     "initialising the connection to tcp:{}",
                     conn.address
                 ));
-                if let Some(opening) = &mut conn.opening {
-                    opening.error = Some(error);
-                }
+                set_error(conn, error);
                 self.close(key, reason);
             }
             Stage::Ready | Stage::Checking => {
                 if conn.total_uses == 0 {
                     // A server that drops what nobody used yet would be dialed without end.
-                    self.pause_warming(now, endpoint);
+                    self.pause_extras(now, endpoint);
                 }
                 self.condemn(key, reason);
                 self.settle(now, endpoint);
@@ -104,19 +103,14 @@ impl PoolPolicy {
         self.closing -= 1;
         let bucket = self.endpoints.get_mut(conn.endpoint.0)?;
         bucket.counts.closing -= 1;
+        if reason == CloseReason::Rebalanced {
+            bucket.moves.resume(Tick::NEVER);
+        }
         if conn.was_ready {
             bucket.counts.closed += 1;
             self.notify(conn.endpoint, key, Hook::Closed(reason));
         }
-        match conn.opening {
-            Some(mut opening) => {
-                let error = opening.error.take().unwrap_or_else(draining);
-                self.attempt_failed(now, conn.endpoint, conn.address, opening, error);
-            }
-            None => self.return_permit(conn.endpoint),
-        }
-        self.slots_freed(now);
-        self.settle(now, conn.endpoint);
+        self.left(now, key, conn);
         Some(())
     }
 
@@ -134,10 +128,13 @@ impl PoolPolicy {
             && let Some(endpoint) = self.slot_queue.pop_front()
         {
             let bucket = self.endpoints.get_mut(endpoint.0);
-            if let Some(mut opening) = bucket.and_then(|bucket| bucket.parked.take()) {
-                // What failed for others while it stood in line is not its failure.
-                opening.since = now;
-                self.dial_next(now, endpoint, opening);
+            let Some(bucket) = bucket else { continue };
+            if let Some(number) = bucket.parked.take() {
+                if let Some(race) = bucket.race_mut(number) {
+                    // What failed for others while it stood in line is not its failure.
+                    race.since = now;
+                }
+                self.dial_next(now, endpoint, number);
             }
         }
     }
@@ -169,9 +166,12 @@ impl PoolPolicy {
                 bucket.permit = Permit::None;
                 self.actions.push_back(Action::WithdrawPermit { endpoint });
             }
+            let races: Vec<u64> = bucket.races.iter().map(|race| race.number).collect();
             if bucket.parked.take().is_some() {
-                bucket.openings -= 1;
                 self.return_permit(endpoint);
+            }
+            for number in races {
+                self.remove_race(endpoint, number);
             }
         }
         let conns: Vec<_> = self.conns.iter().map(|(key, _)| ConnKey(key)).collect();

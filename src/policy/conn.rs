@@ -38,17 +38,13 @@ pub(crate) enum Place {
     Partial,
 }
 
-/// The attempt to get one connection: it may dial several addresses, one after the other, and
-/// holds one permit all the while.
-#[derive(Debug, Default)]
-pub(crate) struct Opening {
-    /// Addresses that failed in this opening.
-    pub(crate) tried: Vec<SocketAddr>,
-    /// When it began: what has failed for others since then is not tried either.
-    pub(crate) since: Tick,
-    /// The endpoint's round in which it began.
-    pub(crate) round: u64,
-    /// Why the connection that is now Closing did not become ready.
+/// What a connection is part of until it is ready: its race, in which it holds one permit.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// The number of the race.
+    pub(crate) race: u64,
+    pub(crate) began: Tick,
+    /// Why the connection that is now Closing did not become ready; without one it was given up.
     pub(crate) error: Option<Error>,
 }
 
@@ -76,8 +72,8 @@ pub(crate) struct Conn {
     /// Its place among all idle connections by age.
     pub(crate) age: Links,
     pub(crate) address: SocketAddr,
-    /// Present until Ready.
-    pub(crate) opening: Option<Box<Opening>>,
+    /// Present until Ready, unless its race was won by another.
+    pub(crate) attempt: Option<Box<Attempt>>,
     /// Whether it was Ready once.
     pub(crate) was_ready: bool,
 }
@@ -87,7 +83,7 @@ impl Conn {
         endpoint: EndpointKey,
         address: SocketAddr,
         deadline: Tick,
-        opening: Box<Opening>,
+        attempt: Attempt,
     ) -> Self {
         Self {
             endpoint,
@@ -103,7 +99,7 @@ impl Conn {
             links: Links::default(),
             age: Links::default(),
             address,
-            opening: Some(opening),
+            attempt: Some(Box::new(attempt)),
             was_ready: false,
         }
     }

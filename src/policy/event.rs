@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::error::Error;
 pub(crate) use crate::hooks::CloseReason;
 use crate::slot::Key;
+use crate::target::Target;
 use crate::time::Tick;
 
 /// An endpoint's entry in one core's policy.
@@ -25,16 +26,19 @@ pub(crate) struct WaiterKey(pub(crate) Key);
 /// A fact, told to the policy by the shell.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    /// The answer to [`Action::Resolve`]: at least one address, fresh until `expires`.
+    /// The answer to [`Action::Resolve`]: at least one target, good until `expires`. `is_fresh`: it
+    /// is the whole of what the name's owner says now; one that is stale, or that lacks a family
+    /// because its question failed, says nothing about what it does not name.
     Resolved {
         endpoint: EndpointKey,
-        addresses: Rc<[SocketAddr]>,
+        targets: Rc<[Target]>,
         expires: Tick,
+        is_fresh: bool,
     },
     /// The other answer to [`Action::Resolve`].
     ResolveFailed { endpoint: EndpointKey, error: Error },
     /// The answer to [`Action::AcquirePermit`]: one connection may exist. `held` has, for each
-    /// address of the last `Resolved` in its order, how many connections all cores hold there.
+    /// target of the last `Resolved` in its order, how many connections all cores hold there.
     PermitGranted {
         endpoint: EndpointKey,
         held: Box<[u32]>,

@@ -9,6 +9,7 @@ use super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return, Wai
 use super::{Counts, Got, PoolPolicy, Settings};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::target::Target;
 use crate::time::Tick;
 
 /// A policy and the shell around it.
@@ -24,8 +25,12 @@ pub(crate) struct Harness {
     pub(crate) limit: usize,
     pub(crate) held: usize,
     pub(crate) queued: VecDeque<EndpointKey>,
-    /// Addresses that every name has.
+    /// Addresses that every name has: 127.0.0.1 and those after it, unless `targets` says more.
     pub(crate) addresses: u8,
+    pub(crate) targets: Option<Vec<Target>>,
+    /// How long answers are good, and whether they count for removal.
+    pub(crate) ttl: Duration,
+    pub(crate) is_fresh: bool,
     /// What `Initialised` says.
     pub(crate) capacity: u32,
     /// Answers and deadlines so far.
@@ -57,6 +62,9 @@ impl Harness {
             held: 0,
             queued: VecDeque::new(),
             addresses: 1,
+            targets: None,
+            ttl: Duration::from_secs(30),
+            is_fresh: true,
             capacity: 1,
             steps: 0,
         }
@@ -151,14 +159,10 @@ impl Harness {
     pub(crate) fn answer(&mut self, action: &Action) {
         self.step();
         let event = match *action {
-            Action::Resolve { endpoint } => Event::Resolved {
-                endpoint,
-                addresses: self.list(),
-                expires: self.now.plus(MS * 30_000),
-            },
+            Action::Resolve { endpoint } => self.resolved(endpoint),
             Action::AcquirePermit { endpoint } if self.held < self.limit => {
                 self.held += 1;
-                let held = vec![0; self.addresses as usize].into();
+                let held = self.held_by_address();
                 Event::PermitGranted { endpoint, held }
             }
             Action::AcquirePermit { endpoint } => {
@@ -179,6 +183,16 @@ impl Harness {
         };
         self.event(event);
         self.grant_queued();
+    }
+
+    /// The answer to a question for addresses.
+    pub(crate) fn resolved(&self, endpoint: EndpointKey) -> Event {
+        Event::Resolved {
+            endpoint,
+            targets: self.list(),
+            expires: self.now.plus(self.ttl),
+            is_fresh: self.is_fresh,
+        }
     }
 
     /// The bad answer to the action, where there is one.
@@ -213,7 +227,7 @@ impl Harness {
             && let Some(endpoint) = self.queued.pop_front()
         {
             self.held += 1;
-            let held = vec![0; self.addresses as usize].into();
+            let held = self.held_by_address();
             self.event(Event::PermitGranted { endpoint, held });
         }
     }
@@ -247,9 +261,20 @@ impl Harness {
         None
     }
 
-    fn list(&self) -> Rc<[std::net::SocketAddr]> {
+    /// What this core, there being no other, holds at each target.
+    fn held_by_address(&self) -> Box<[u32]> {
+        let held = |target: &Target| self.policy.held_at(target.address);
+        self.list().iter().map(held).collect()
+    }
+
+    fn list(&self) -> Rc<[Target]> {
+        if let Some(targets) = &self.targets {
+            return targets.clone().into();
+        }
         let address = |last| std::net::SocketAddr::from(([127, 0, 0, last], 80));
-        (1..=self.addresses).map(address).collect()
+        (1..=self.addresses)
+            .map(|last| Target::new(address(last)))
+            .collect()
     }
 
     pub(crate) fn counts(&self, endpoint: EndpointKey) -> Counts {

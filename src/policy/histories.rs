@@ -16,6 +16,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..3_usize, any::<bool>()).prop_map(|(i, on)| Op::Demand(i, on)),
         3 => (0..64_usize).prop_map(Op::Break),
         1 => (0..3_usize).prop_map(Op::Clear),
+        3 => (0..32_u8, prop::bool::weighted(0.8)).prop_map(|(bits, fresh)| Op::Change(bits, fresh)),
         3 => (0..8_u32, 0..8_u8).prop_map(|(i, what)| Op::Stray(i, what)),
         1 => Just(Op::Drain),
     ]
@@ -24,14 +25,17 @@ fn op() -> impl Strategy<Value = Op> {
 fn bounds() -> impl Strategy<Value = Bounds> {
     let permits = (1..6_usize, 1..4_u8, 1..4_u32);
     let limits = (0..3_usize, 1..8_usize, 0..5_u64);
-    (permits, limits, any::<bool>()).prop_map(|(permits, limits, health_check)| Bounds {
-        limit: permits.0,
-        addresses: permits.1,
-        capacity: permits.2,
-        min_idle: limits.0,
-        max_connections: limits.1,
-        uses: limits.2,
-        health_check,
+    (permits, limits, any::<bool>(), 0..8_u64).prop_map(|(permits, limits, health_check, ttl)| {
+        Bounds {
+            limit: permits.0,
+            addresses: permits.1,
+            capacity: permits.2,
+            min_idle: limits.0,
+            max_connections: limits.1,
+            uses: limits.2,
+            health_check,
+            ttl,
+        }
     })
 }
 

@@ -29,7 +29,12 @@ mod histories;
 mod list;
 #[cfg(any(test, fuzzing))]
 mod model;
+mod moves;
 mod open;
+#[cfg(any(test, fuzzing))]
+mod oracle;
+mod race;
+mod refresh;
 mod rng;
 mod serve;
 mod settings;
@@ -258,9 +263,10 @@ impl PoolPolicy {
         let known = match event {
             Event::Resolved {
                 endpoint,
-                addresses,
+                targets,
                 expires,
-            } => self.resolved(now, endpoint, &addresses, expires),
+                is_fresh,
+            } => self.resolved(now, endpoint, &targets, expires, is_fresh),
             Event::ResolveFailed { endpoint, error } => self.resolve_failed(now, endpoint, error),
             Event::PermitGranted { endpoint, held } => self.permit_granted(now, endpoint, &held),
             Event::PermitQueued { endpoint } => self.permit_queued(now, endpoint),
@@ -301,6 +307,7 @@ impl PoolPolicy {
                 None => return,
                 Some(Timer::Waiter(waiter)) => self.waiter_expired(now, waiter),
                 Some(Timer::Lifetime(conn)) => self.lifetime_ended(now, conn),
+                Some(Timer::Race(endpoint, number)) => self.race_is_due(now, endpoint, number),
                 Some(Timer::Retry(endpoint)) => self.retry_due(now, endpoint),
             }
         }
@@ -337,6 +344,20 @@ impl PoolPolicy {
     #[cfg(test)]
     pub(crate) fn address(&self, conn: ConnKey) -> Option<std::net::SocketAddr> {
         Some(self.conns.get(conn.0)?.address)
+    }
+
+    /// How many connections go, or are to go, to the address.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn held_at(&self, address: std::net::SocketAddr) -> u32 {
+        let all = self.conns.iter();
+        all.filter(|(_, conn)| conn.address == address).count() as u32
+    }
+
+    /// Whether a question for the endpoint's addresses is under way.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn is_resolving(&self, endpoint: EndpointKey) -> bool {
+        let bucket = self.endpoints.get(endpoint.0);
+        bucket.is_some_and(|bucket| bucket.resolving)
     }
 
     /// Whose the connection is.

@@ -3,13 +3,14 @@
 //!
 //! Where the histories come from is not said here: `histories` draws them, `bytes` reads them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
+use super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return};
 use super::harness::{Harness, MS, settings};
+use super::oracle::{Oracle, State};
 use super::{Got, Settings};
 use crate::error::ErrorKind;
+use crate::target::Target;
 use crate::time::Tick;
 
 #[derive(Debug, Clone)]
@@ -24,146 +25,11 @@ pub(super) enum Op {
     Demand(usize, bool),
     Break(usize),
     Clear(usize),
+    /// From now on names have those of five addresses whose bits are set; whether answers are fresh.
+    Change(u8, bool),
     /// An event for a connection in whatever stage, or none.
     Stray(u32, u8),
     Drain,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum State {
-    Opening,
-    Ready,
-    Closing,
-}
-
-#[derive(Debug)]
-struct Known {
-    endpoint: EndpointKey,
-    state: State,
-    /// In a health check, or to be closed when its last use ends.
-    unusable: bool,
-    uses: u32,
-    capacity: u32,
-}
-
-/// The oracle.
-#[derive(Debug, Default)]
-struct Oracle {
-    /// Waiters in the order of arrival.
-    waiting: Vec<(WaiterKey, EndpointKey, Tick)>,
-    conns: BTreeMap<ConnKey, Known>,
-    /// Idle connections; the one that went idle last is last.
-    idle: Vec<ConnKey>,
-    ended: u64,
-}
-
-impl Oracle {
-    fn used(&mut self, conn: ConnKey) {
-        let known = self.conns.get_mut(&conn).expect("a connection that exists");
-        assert_eq!(known.state, State::Ready);
-        assert!(!known.unusable, "handed out though condemned");
-        assert!(known.uses < known.capacity, "over its capacity");
-        known.uses += 1;
-        let endpoint = known.endpoint;
-        if let Some(at) = self.idle.iter().position(|idle| *idle == conn) {
-            self.idle.remove(at);
-            let newer = self.idle[at..].iter();
-            let newer = newer.filter(|newer| self.conns[*newer].endpoint == endpoint);
-            assert_eq!(newer.count(), 0, "a newer idle connection was passed over");
-        }
-    }
-
-    fn hit(&mut self, conn: ConnKey, endpoint: EndpointKey) {
-        assert_eq!(self.conns[&conn].endpoint, endpoint);
-        let overtaken = self.waiting.iter().filter(|w| w.1 == endpoint);
-        assert_eq!(overtaken.count(), 0, "overtook a waiter");
-        self.used(conn);
-    }
-
-    fn put(&mut self, conn: ConnKey, clean: bool) {
-        let known = self.conns.get_mut(&conn).expect("a connection that exists");
-        known.uses -= 1;
-        known.unusable |= !clean;
-        if known.uses == 0 && !known.unusable && known.state == State::Ready {
-            self.idle.push(conn);
-        }
-    }
-
-    fn acted(&mut self, now: Tick, settings: &Settings, action: &Action) {
-        match action {
-            Action::Dial { conn, endpoint, .. } => {
-                let known = Known {
-                    endpoint: *endpoint,
-                    state: State::Opening,
-                    unusable: false,
-                    uses: 0,
-                    capacity: 1,
-                };
-                assert!(self.conns.insert(*conn, known).is_none());
-            }
-            Action::CheckHealth { conn, .. } => {
-                self.idle.retain(|idle| idle != conn);
-                self.conns.get_mut(conn).expect("it exists").unusable = true;
-            }
-            Action::Close { conn, .. } => {
-                let known = self.conns.get_mut(conn).expect("it exists");
-                assert_ne!(known.state, State::Closing, "closed twice");
-                assert_eq!(known.uses, 0, "closed in somebody's hands");
-                known.state = State::Closing;
-                self.idle.retain(|idle| idle != conn);
-            }
-            Action::Grant { waiter, conn, .. } => {
-                let endpoint = self.conns[conn].endpoint;
-                let oldest = self.waiting.iter().position(|w| w.1 == endpoint);
-                let (key, ..) = self.waiting.remove(oldest.expect("a waiter"));
-                assert_eq!(key, *waiter, "not the oldest");
-                self.ended += 1;
-                self.used(*conn);
-            }
-            Action::Fail { waiter, error } => {
-                let at = self.waiting.iter().position(|w| w.0 == *waiter);
-                let (_, _, since) = self.waiting.remove(at.expect("it ends once"));
-                if error.kind() == ErrorKind::GetTimeout {
-                    assert!(now.since(since) >= settings.get_timeout);
-                }
-                self.ended += 1;
-            }
-            _ => {}
-        }
-    }
-
-    /// What an event that the policy takes changes.
-    fn told(&mut self, event: &Event) {
-        match event {
-            Event::Initialised { conn, capacity } => {
-                if let Some(known) = self.conns.get_mut(conn)
-                    && known.state == State::Opening
-                {
-                    known.state = State::Ready;
-                    known.capacity = *capacity;
-                    self.idle.push(*conn);
-                }
-            }
-            Event::HealthChecked { conn, healthy } => {
-                if let Some(known) = self.conns.get_mut(conn)
-                    && known.state == State::Ready
-                    && *healthy
-                {
-                    known.unusable = false;
-                    self.idle.push(*conn);
-                }
-            }
-            Event::ConnectFailed { conn, .. } | Event::Closed { conn } => {
-                self.conns.remove(conn);
-            }
-            Event::Broken { conn, .. } => {
-                if let Some(known) = self.conns.get_mut(conn) {
-                    known.unusable = true;
-                }
-            }
-            _ => {}
-        }
-    }
 }
 
 /// What differs from run to run.
@@ -177,6 +43,8 @@ pub(super) struct Bounds {
     pub(super) max_connections: usize,
     pub(super) uses: u64,
     pub(super) health_check: bool,
+    /// Seconds for which answers are good.
+    pub(super) ttl: u64,
 }
 
 /// Plays one history after another against the oracle.
@@ -208,6 +76,7 @@ impl Run {
         harness.limit = bounds.limit;
         harness.addresses = bounds.addresses;
         harness.capacity = bounds.capacity;
+        harness.ttl = Duration::from_secs(bounds.ttl);
         let endpoints = ["a:1", "b:2", "c:3"].map(|label| harness.endpoint(label));
         Self {
             harness,
@@ -272,6 +141,10 @@ impl Run {
                 healthy: well,
             }),
             Action::Close { conn, .. } => Some(Event::Closed { conn }),
+            Action::Resolve { endpoint } if well => {
+                self.resolved(endpoint);
+                return;
+            }
             _ => None,
         };
         match event {
@@ -285,6 +158,33 @@ impl Run {
         self.compare();
         self.harness.grant_queued();
         self.compare();
+    }
+
+    /// Answers the question for addresses, unless something stray has.
+    fn resolved(&mut self, endpoint: EndpointKey) {
+        let event = self.harness.resolved(endpoint);
+        if self.harness.policy.is_resolving(endpoint) {
+            self.oracle.told(&event);
+        }
+        self.harness.event(event);
+        self.compare();
+        self.harness.grant_queued();
+        self.compare();
+    }
+
+    /// Two addresses of IPv6, then two of IPv4, then one in reserve; with weights from 0 to 2.
+    fn change(&mut self, bits: u8, is_fresh: bool) {
+        let target = |at: u8| Target {
+            address: match at {
+                0 | 1 => ([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(at)], 80).into(),
+                _ => ([127, 0, 0, at], 80).into(),
+            },
+            priority: u16::from(at / 2),
+            weight: u16::from(at % 3),
+        };
+        let named = (0..5).filter(|at| bits & (1 << at) != 0);
+        self.harness.targets = Some(named.map(target).collect());
+        self.harness.is_fresh = is_fresh;
     }
 
     fn get(&mut self, endpoint: EndpointKey) {
@@ -396,6 +296,7 @@ impl Run {
                 self.harness.pump();
                 self.compare();
             }
+            Op::Change(bits, is_fresh) => self.change(bits, is_fresh),
             Op::Stray(i, what) => self.stray(i, what),
             Op::Drain => self.drain(),
             Op::Cancel(_) | Op::Answer(_) | Op::Refuse(_) => {}
@@ -448,6 +349,7 @@ impl Run {
 
     /// Everything succeeds and comes back: every waiter ends. Then it drains to nothing.
     pub(super) fn finish(&mut self) {
+        self.harness.targets = None;
         let mut rounds = 0;
         while !self.oracle.waiting.is_empty() {
             self.answer_all();

@@ -170,6 +170,7 @@ impl PoolPolicy {
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
+        let closes_ahead = bucket.moves.may_close_on_return();
         if let Some(since) = bucket.demand {
             let oldest = bucket.waiting.first().and_then(|w| self.waiters.get(w));
             if oldest.is_none_or(|oldest| oldest.since > since.plus(DEMAND_GRACE)) {
@@ -181,6 +182,11 @@ impl PoolPolicy {
         }
         if self.slot_is_due_elsewhere(endpoint) {
             self.close(key, CloseReason::Evicted);
+            self.settle(now, endpoint);
+            return;
+        }
+        if closes_ahead && self.is_to_close_ahead(now, endpoint, key) {
+            self.close_ahead(endpoint, key);
             self.settle(now, endpoint);
             return;
         }
@@ -248,7 +254,7 @@ impl PoolPolicy {
     }
 
     #[inline]
-    fn place_partial(&mut self, endpoint: EndpointKey, key: Key) {
+    pub(super) fn place_partial(&mut self, endpoint: EndpointKey, key: Key) {
         if let Some(conn) = self.conns.get_mut(key)
             && let Some(bucket) = self.endpoints.get_mut(endpoint.0)
         {

@@ -4,6 +4,16 @@ use std::time::Duration;
 
 use crate::config::Config;
 
+/// How long an attempt has before another address is tried beside it: the Connection Attempt Delay
+/// of RFC 8305, section 8 (draft-ietf-happy-happyeyeballs-v3 has the same).
+pub(crate) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// Attempts under way together began at least so long one after the other, whatever failed
+/// meanwhile (RFC 8305, section 5: "MUST NOT be less than 10 milliseconds").
+pub(crate) const ATTEMPT_FLOOR: Duration = Duration::from_millis(10);
+/// A name is asked for again for its own sake no more often (RFC 8767, section 4, and RFC 9520 want
+/// servers to be spared; a TTL may be 0).
+pub(crate) const REFRESH_FLOOR: Duration = Duration::from_secs(1);
+
 /// Limits and times; each has the meaning of the field of [`Config`] with its name.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {

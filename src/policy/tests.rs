@@ -9,7 +9,10 @@ mod ending;
 mod fairness;
 mod faults;
 mod health;
+mod moves;
 mod opening;
+mod race;
+mod refresh;
 mod rounds;
 mod serving;
 

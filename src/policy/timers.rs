@@ -16,7 +16,9 @@ pub(crate) enum Timer {
     Waiter(WaiterKey),
     /// A connection's lifetime.
     Lifetime(ConnKey),
-    /// An endpoint may try again.
+    /// A race of an endpoint, by its number, may have its next attempt.
+    Race(EndpointKey, u64),
+    /// An endpoint may try again, or is to do something of its own.
     Retry(EndpointKey),
 }
 

@@ -24,11 +24,11 @@ use crate::ring::recv::is_transient;
 use crate::ring::token::{Kind, Token};
 use crate::slot::Key;
 
-/// What can wait for the peer, with the kind of the cancel for each.
+/// What can wait for the peer, with the kind of the cancel for each; in the order of a query's chain.
 const WAITING: [(Kind, Kind); 4] = [
-    (Kind::Recv, Kind::CancelRecv),
-    (Kind::Send, Kind::CancelSend),
     (Kind::Connect, Kind::CancelConnect),
+    (Kind::Send, Kind::CancelSend),
+    (Kind::Recv, Kind::CancelRecv),
     (Kind::Shutdown, Kind::CancelShutdown),
 ];
 
@@ -114,12 +114,20 @@ impl Ring {
         }
     }
 
+    /// Cancels what is in flight. Of a query's chain that is its first step: those linked behind it
+    /// have not begun, so that no cancel finds them, and will find the slot empty.
     fn chase(&mut self, key: Key) {
         for (target, cancel) in WAITING {
-            if self.ops.has(target, key) && !self.ops.has(cancel, key) {
+            if !self.ops.has(target, key) {
+                continue;
+            }
+            if !self.ops.has(cancel, key) {
                 let entry = opcode::cancel(Token::new(target, key).encode());
                 // SAFETY: the entry points at no memory.
                 unsafe { self.issue(cancel, key, entry, Class::Control) };
+            }
+            if self.is_query(key) {
+                return;
             }
         }
     }
@@ -146,14 +154,14 @@ impl Ring {
     /// Everything on the slot is final: it is free.
     pub(super) fn finish(&mut self, key: Key) {
         self.return_unsent(key);
-        let datagram = self.is_datagram(key);
+        let is_query = self.is_query(key);
         let conn = self.at(key);
         conn.drop_pieces();
         conn.phase = Phase::Free;
-        let event = if datagram {
-            let own = self.datagram_slot(key);
-            self.datagrams.remove(own);
-            Event::DatagramClosed { key }
+        let event = if is_query {
+            let own = self.query_slot(key);
+            self.queries.remove(own);
+            Event::QueryClosed { key }
         } else if conn.close_asked {
             Event::Closed { key }
         } else {

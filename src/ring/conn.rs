@@ -54,7 +54,7 @@ pub(super) struct Conn {
     pub(super) readable_told: bool,
     /// A `Writable` is queued.
     pub(super) writable_told: bool,
-    /// Why the connect, or the datagram socket, failed; 0 if it did not.
+    /// Why the connect failed; 0 if it did not.
     pub(super) failure: i32,
     pub(super) end: Option<End>,
     /// Received and not read yet.

@@ -105,8 +105,8 @@ impl Ring {
 
     /// A step of a connect completed.
     pub(super) fn on_connect_step(&mut self, key: Key, step: Kind, res: i32) {
-        if self.is_datagram(key) {
-            self.on_datagram_step(key, step, res);
+        if self.is_query(key) {
+            self.on_query_step(key, step, res);
             return;
         }
         let conn = self.at(key);

@@ -18,8 +18,8 @@ pub(crate) struct RingConfig {
     pub(crate) entries: u32,
     /// Slots that the caller chooses: 0 up to this.
     pub(crate) max_connections: u32,
-    /// Slots of the ring's own after those.
-    pub(crate) max_datagrams: u32,
+    /// Slots of the ring's own after those, for [queries](crate::ring::query).
+    pub(crate) max_queries: u32,
     /// Buffers that the kernel receives into; a power of two.
     pub(crate) recv_buffers: u16,
     /// Bytes of one of them.
@@ -36,7 +36,7 @@ impl RingConfig {
     /// What the kernel allows.
     pub(crate) const MAX_ENTRIES: u32 = 32_768;
     /// Questions to name servers that one core may have open.
-    pub(crate) const DATAGRAMS: u32 = 32;
+    pub(crate) const QUERIES: u32 = 32;
 }
 
 impl From<&Config> for RingConfig {
@@ -44,7 +44,7 @@ impl From<&Config> for RingConfig {
         Self {
             entries: config.ring_entries,
             max_connections: u32::try_from(config.max_connections_per_shard).unwrap_or(u32::MAX),
-            max_datagrams: Self::DATAGRAMS,
+            max_queries: Self::QUERIES,
             recv_buffers: config.recv_buffers,
             recv_buffer_size: u32::try_from(config.recv_buffer_size).unwrap_or(u32::MAX),
             recv_limit: config.recv_limit,
@@ -103,16 +103,17 @@ pub(crate) enum Event {
     },
     /// The close asked for is done: the slot is free.
     Closed { key: Key },
-    /// A datagram came.
-    Datagram {
+    /// Bytes came for a query: a datagram, `truncated` if it was longer; or the next piece of a
+    /// stream, of any length above 0.
+    QueryBytes {
         key: Key,
         bytes: Vec<u8>,
         truncated: bool,
     },
-    /// The datagram socket failed; it still wants closing.
-    DatagramFailed { key: Key, errno: i32 },
-    /// The datagram socket is closed and its key is stale.
-    DatagramClosed { key: Key },
+    /// The query's socket failed, or its stream ended (`errno` 0). It still wants closing.
+    QueryFailed { key: Key, errno: i32 },
+    /// The query's socket is closed and its key is stale.
+    QueryClosed { key: Key },
     /// The ring is dead. Nothing is freed; drain it, which leaks.
     Fatal { error: Error },
 }
@@ -136,6 +137,8 @@ pub(crate) struct RingStats {
     pub(crate) overflows: u64,
     /// Received pieces copied because buffers were few.
     pub(crate) copied: u64,
+    /// Datagrams thrown away because nobody took those before them.
+    pub(crate) dropped: u64,
     /// Operations whose memory was left to the kernel.
     pub(crate) leaked: u64,
 }
@@ -149,8 +152,8 @@ pub(crate) struct Drained {
     pub(crate) leaked_ops: usize,
 }
 
-/// The events not yet polled. Bounded: each slot has at most one of each kind queued, and as many
-/// `WriteDone` as buffers were given.
+/// The events not yet polled. Bounded: each slot has at most one of each kind queued, as many
+/// `WriteDone` as buffers were given, and of `QueryBytes` what [`query`](crate::ring::query) allows.
 #[derive(Debug)]
 pub(super) struct Events {
     queue: VecDeque<Event>,

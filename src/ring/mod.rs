@@ -18,7 +18,6 @@ pub(crate) mod clock;
 mod close;
 mod conn;
 mod connect;
-mod datagram;
 mod drain;
 mod driver;
 mod events;
@@ -30,8 +29,11 @@ mod op;
 mod opcode;
 mod owned;
 mod probe;
+mod query;
 mod queue;
 mod recv;
+mod rights;
+mod route;
 mod send;
 mod signal;
 mod sleep;
@@ -55,9 +57,12 @@ pub(crate) use driver::{Driver, Next, Turn};
 use events::RingStats;
 pub(crate) use events::{End, Event, RingConfig, SocketOptions};
 pub(crate) use host::{drive, random_seed, runtime, until};
+pub(crate) use opcode::Transport;
 pub(crate) use owned::OwnedBuf;
 #[cfg(test)]
 pub(crate) use queue::Fault;
+pub(crate) use rights::has_more_rights_than_its_user;
+pub(crate) use route::source_of;
 pub(crate) use signal::Signal;
 pub(crate) use sleep::sleep_until;
 pub(crate) use spawn::in_runtime;
@@ -74,6 +79,7 @@ use kernel::played::{Machine, Played};
 use kernel::{Cqe, Kernel};
 use op::{Completion, OpTable};
 use opcode::Setting;
+use query::Query;
 use queue::{Class, Flush, Queue};
 use send::Segments;
 use token::Kind;
@@ -88,6 +94,8 @@ const COMPLETIONS_PER_SLOT: u32 = 4;
 struct Tweaks {
     /// Behave as on a kernel that cannot set options on direct descriptors.
     plain_sockets: bool,
+    /// Behave as on a kernel that cannot bind direct descriptors.
+    no_bind: bool,
     /// Places in the completion queue.
     completions: Option<u32>,
     /// Slots in the kernel's table, fewer than we use.
@@ -110,12 +118,14 @@ pub(crate) struct Ring {
     promised: u16,
     /// Empty segments for sending, to be used again.
     segments: Segments,
-    datagrams: Slots<()>,
+    queries: Slots<Query>,
     batch: Vec<Cqe>,
     settings: Vec<Setting>,
     entries: Vec<io_uring::squeue::Entry>,
     config: RingConfig,
     plain_sockets: bool,
+    /// Whether the kernel can bind direct descriptors.
+    binds: bool,
     signal: Rc<Signal>,
     fatal_told: bool,
     ended: bool,
@@ -132,7 +142,7 @@ impl Ring {
     }
 
     fn with(config: RingConfig, tweaks: &Tweaks) -> Result<Ring> {
-        let slots = config.max_connections.saturating_add(config.max_datagrams);
+        let slots = config.max_connections.saturating_add(config.max_queries);
         let entries = config
             .entries
             .clamp(RingConfig::MIN_ENTRIES, RingConfig::MAX_ENTRIES)
@@ -144,6 +154,7 @@ impl Ring {
         let mut ring = probe::build(entries, completions)?;
         probe::register_slots(&ring, tweaks.table.unwrap_or(slots))?;
         let plain_sockets = tweaks.plain_sockets || !probe::sets_options(&mut ring)?;
+        let binds = !tweaks.no_bind && probe::binds(&ring)?;
         let signal = Rc::new(Signal::default());
         let (count, size) = (config.recv_buffers, config.recv_buffer_size);
         let pool = Pool::new(count, size, Rc::clone(&signal))
@@ -154,6 +165,7 @@ impl Ring {
             })?;
         let mut ring = Self::assemble(Kernel::linux(ring), pool, signal, config);
         ring.plain_sockets = plain_sockets;
+        ring.binds = binds;
         Ok(ring)
     }
 
@@ -174,7 +186,7 @@ impl Ring {
     }
 
     fn assemble(kernel: Kernel, pool: Rc<Pool>, signal: Rc<Signal>, config: RingConfig) -> Ring {
-        let slots = config.max_connections.saturating_add(config.max_datagrams);
+        let slots = config.max_connections.saturating_add(config.max_queries);
         Ring {
             queue: Queue::new(kernel),
             ops: OpTable::new(slots as usize),
@@ -185,12 +197,13 @@ impl Ring {
             starved: [VecDeque::new(), VecDeque::new()],
             promised: 0,
             segments: Segments::default(),
-            datagrams: Slots::with_capacity(config.max_datagrams as usize),
+            queries: Slots::with_capacity(config.max_queries as usize),
             batch: Vec::with_capacity(BATCH),
             settings: Vec::new(),
             entries: Vec::new(),
             config,
             plain_sockets: false,
+            binds: true,
             signal,
             fatal_told: false,
             ended: false,
@@ -314,9 +327,12 @@ impl Ring {
         }
     }
 
-    /// Notes that `event` leaves the queue; `false` if it is of a connection that was closed since
-    /// it was queued and whose caller waits only for the end.
+    /// Notes that `event` leaves the queue; `false` if it is of a slot that was closed since it was
+    /// queued and whose caller waits only for the end.
     fn told(&mut self, event: &Event) -> bool {
+        if let Event::QueryBytes { key, .. } | Event::QueryFailed { key, .. } = event {
+            return self.query_told(*key);
+        }
         let (Event::Connected { key }
         | Event::Readable { key }
         | Event::Ended { key, .. }
@@ -351,7 +367,7 @@ impl Ring {
             return;
         }
         match token.kind {
-            Kind::Recv if self.is_datagram(key) => self.on_datagram(key, cqe.res, lease, last),
+            Kind::Recv if self.is_query(key) => self.on_query_recv(key, cqe.res, lease, last),
             Kind::Recv => self.on_recv(key, cqe.res, lease, last),
             Kind::Send => self.on_send(key, cqe.res),
             Kind::Shutdown => self.on_shutdown(key),

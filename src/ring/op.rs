@@ -28,10 +28,12 @@ use crate::ring::owned::OwnedBuf;
 use crate::ring::token::{Kind, Token};
 use crate::slot::Key;
 
-/// What the steps of a connect point at.
+/// What the steps of a connect, or of a query's, point at.
 #[derive(Clone, Copy)]
 pub(super) struct Dial {
     pub(super) address: Address,
+    /// Of the same family and length: what a query's socket is bound to.
+    pub(super) local: Address,
     pub(super) address_len: u32,
     pub(super) timeout: Timespec,
     pub(super) options: [i32; Kind::OPTIONS.len()],
@@ -75,6 +77,7 @@ impl Payload {
 
 /// The steps whose memory is the slot's [`Dial`].
 const DIAL_KINDS: u32 = Kind::Connect.bit()
+    | Kind::Bind.bit()
     | Kind::ConnectTimeout.bit()
     | Kind::Option0.bit()
     | Kind::Option1.bit()

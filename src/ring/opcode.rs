@@ -1,7 +1,7 @@
 //! One function per submission entry, so that flags and link kinds are decided in one place.
 //! Building an entry is safe; pushing it is not (see [`queue`](super::queue)).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use io_uring::opcode;
@@ -15,7 +15,7 @@ use crate::ring::token::Kind;
 
 /// What a socket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transport {
+pub(crate) enum Transport {
     Tcp,
     Udp,
 }
@@ -77,16 +77,36 @@ pub(super) fn address(address: SocketAddr) -> (Address, u32) {
 /// The dial for a connect.
 pub(super) fn dial(to: SocketAddr, timeout: Duration, settings: &[Setting]) -> Dial {
     let (address, address_len) = address(to);
+    let (local, _) = any(to, 0);
     let mut options = [0; Kind::OPTIONS.len()];
     for (kept, setting) in options.iter_mut().zip(settings) {
         *kept = setting.2;
     }
     Dial {
         address,
+        local,
         address_len,
         timeout: Timespec::from(timeout),
         options,
     }
+}
+
+/// The dial for a query from `port`, or one of the kernel's choice.
+pub(super) fn dial_from(to: SocketAddr, port: Option<u16>) -> Dial {
+    let (local, _) = any(to, port.unwrap_or(0));
+    Dial {
+        local,
+        ..dial(to, Duration::ZERO, &[])
+    }
+}
+
+/// Every own address of the family of `to`, in the kernel's form.
+fn any(to: SocketAddr, port: u16) -> (Address, u32) {
+    let ip: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    address(SocketAddr::new(ip, port))
 }
 
 /// The first step of a chain: if it fails, the chain ends. No `SOCK_CLOEXEC`: a direct descriptor
@@ -119,7 +139,15 @@ pub(super) fn option(index: u32, setting: Setting, value: &i32) -> Entry {
     .flags(Flags::IO_HARDLINK)
 }
 
-/// The connect; the next entry is its time limit or, for a datagram socket, the send.
+/// The own port of a query; if it cannot be had, the chain ends.
+pub(super) fn bind(index: u32, dial: &Dial) -> Entry {
+    let address = (&raw const dial.local).cast();
+    opcode::Bind::new(Fixed(index), address, dial.address_len)
+        .build()
+        .flags(Flags::IO_LINK)
+}
+
+/// The connect; the next entry is its time limit or, for a query, the send.
 pub(super) fn connect(index: u32, dial: &Dial) -> Entry {
     let address = (&raw const dial.address).cast();
     opcode::Connect::new(Fixed(index), address, dial.address_len)
@@ -149,6 +177,15 @@ pub(super) fn send(index: u32, start: *const u8, len: usize) -> Entry {
     opcode::Send::new(Fixed(index), start, len)
         .flags(libc::MSG_NOSIGNAL)
         .build()
+}
+
+/// All of a query, or the chain ends; the next entry is the receive.
+pub(super) fn send_query(index: u32, start: *const u8, len: usize) -> Entry {
+    let len = u32::try_from(len).unwrap_or(u32::MAX);
+    opcode::Send::new(Fixed(index), start, len)
+        .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+        .build()
+        .flags(Flags::IO_LINK)
 }
 
 /// The user's half-close. It goes to a worker thread of the kernel: not for closing.

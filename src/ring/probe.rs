@@ -76,14 +76,24 @@ fn check(ring: &IoUring) -> Result<()> {
     if !ring.params().is_feature_ext_arg() {
         return Err(lacks("EXT_ARG feature"));
     }
-    let mut probe = Probe::new();
-    ring.submitter()
-        .register_probe(&mut probe)
-        .map_err(|error| unavailable(&error, "asking which operations io_uring has"))?;
+    let probe = operations(ring)?;
     match NEEDED.iter().find(|(code, _)| !probe.is_supported(*code)) {
         Some((_, name)) => Err(lacks(&format!("{name} operation"))),
         None => Ok(()),
     }
+}
+
+fn operations(ring: &IoUring) -> Result<Probe> {
+    let mut probe = Probe::new();
+    ring.submitter()
+        .register_probe(&mut probe)
+        .map_err(|error| unavailable(&error, "asking which operations io_uring has"))?;
+    Ok(probe)
+}
+
+/// Whether direct descriptors can be bound to a port (6.11).
+pub(super) fn binds(ring: &IoUring) -> Result<bool> {
+    Ok(operations(ring)?.is_supported(opcode::Bind::CODE))
 }
 
 /// Registers a table of `slots` direct descriptors, all empty.

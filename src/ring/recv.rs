@@ -14,7 +14,7 @@ use crate::ring::Ring;
 use crate::ring::buffers::{Chunk, Lease};
 use crate::ring::conn::{Phase, Recv};
 use crate::ring::events::{End, Event};
-use crate::ring::opcode::{self, Transport};
+use crate::ring::opcode;
 use crate::ring::queue::Class;
 use crate::ring::token::{Kind, Token};
 use crate::slot::Key;
@@ -60,12 +60,7 @@ impl Ring {
 
     /// Starts the receive of an open connection; it must have ended (D38).
     pub(super) fn arm(&mut self, key: Key) {
-        let transport = if self.is_datagram(key) {
-            Transport::Udp
-        } else {
-            Transport::Tcp
-        };
-        let entry = opcode::recv(key.index(), transport);
+        let entry = opcode::recv(key.index(), self.transport(key));
         // SAFETY: the kernel writes into the pool's buffers only, and the pool is unmapped only
         // when the ring was drained (D10, see `buffers`).
         if unsafe { self.issue(Kind::Recv, key, entry, Class::Work) } {

@@ -271,8 +271,8 @@ impl Ring {
 
     /// A send reported.
     pub(super) fn on_send(&mut self, key: Key, res: i32) {
-        if self.is_datagram(key) {
-            self.on_datagram_step(key, Kind::Send, res);
+        if self.is_query(key) {
+            self.on_query_step(key, Kind::Send, res);
             return;
         }
         if self.at(key).phase != Phase::Open {
@@ -352,7 +352,7 @@ impl Ring {
 
     fn give_back(&mut self, key: Key, payload: Payload, result: Result<()>) {
         match payload {
-            Payload::Owned(_) if self.is_datagram(key) => {}
+            Payload::Owned(_) if self.is_query(key) => {}
             Payload::Owned(buf) => self.events.push(Event::WriteDone { key, buf, result }),
             Payload::Copied(segment) => self.segments.put(segment),
         }

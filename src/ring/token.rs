@@ -28,6 +28,7 @@ pub(super) enum Kind {
     CancelAll = 13,
     /// Does nothing; for probing and tests.
     Nop = 14,
+    Bind = 15,
     Option0 = 16,
     Option1 = 17,
     Option2 = 18,
@@ -41,7 +42,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind. Discriminants stay below 32, so that a set of kinds is one `u32`.
-    pub(super) const ALL: [Kind; 21] = [
+    pub(super) const ALL: [Kind; 22] = [
         Kind::Socket,
         Kind::Connect,
         Kind::ConnectTimeout,
@@ -56,6 +57,7 @@ impl Kind {
         Kind::CancelShutdown,
         Kind::CancelAll,
         Kind::Nop,
+        Kind::Bind,
         Kind::Option0,
         Kind::Option1,
         Kind::Option2,

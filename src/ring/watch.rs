@@ -99,18 +99,22 @@ impl Watch for Descriptor {
     }
 
     fn poll_alarm(&mut self, cx: &mut Context<'_>, at: Tick) -> bool {
-        let Some(instant) = clock::instant_of(at) else {
+        if at == Tick::NEVER {
             self.alarm = at;
             return false;
-        };
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(instant.into())));
-        if self.alarm != at {
-            self.alarm = at;
-            sleep.as_mut().reset(instant.into());
         }
-        sleep.as_mut().poll(cx).is_ready()
+        if self.alarm != at || self.sleep.is_none() {
+            self.alarm = at;
+            let Some(instant) = clock::instant_of(at) else {
+                return false;
+            };
+            match &mut self.sleep {
+                Some(sleep) => sleep.as_mut().reset(instant.into()),
+                None => self.sleep = Some(Box::pin(tokio::time::sleep_until(instant.into()))),
+            }
+        }
+        let sleep = self.sleep.as_mut();
+        sleep.is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
     }
 
     fn now(&self) -> Tick {

@@ -22,18 +22,18 @@ impl Core {
                 self.write_done(ConnKey(key), buf, result);
             }
             ring::Event::Closed { key } => self.closed(ConnKey(key)),
-            ring::Event::Datagram {
+            ring::Event::QueryBytes {
                 key,
                 bytes,
                 truncated,
             } => {
-                self.datagram(key, &bytes, truncated);
+                self.query_bytes(key, &bytes, truncated);
             }
-            ring::Event::DatagramFailed { key, errno } => self.datagram_failed(key, errno),
-            ring::Event::DatagramClosed { key } => {
+            ring::Event::QueryFailed { key, errno } => self.query_failed(key, errno),
+            ring::Event::QueryClosed { key } => {
                 // Its lookup let go of it when it asked for the close.
                 debug_assert!(self.lookups.by_socket(key).is_none());
-                self.datagram_closed();
+                self.query_closed();
             }
             ring::Event::Fatal { error } => self.die(error),
         }

@@ -15,6 +15,7 @@ use super::cells::{ConnCell, Cut};
 use super::core::Core;
 use super::resolve::MAX_RUNNING;
 use crate::policy::event::{EndpointKey, Event};
+use crate::share::{MAX_NAMES, MAX_SHARDS};
 
 /// What a shard has.
 #[derive(Debug, Clone, Default)]
@@ -121,12 +122,14 @@ impl Core {
         };
         let slots = self.config.max_connections_per_shard;
         bound("timers", self.timer_count(), 65 + 2 * slots)?;
-        bound("running lookups", self.lookups.counts().0, MAX_RUNNING)?;
-        bound(
-            "waiting lookups",
-            self.lookups.counts().1,
-            self.config.max_endpoints,
-        )?;
+        let (jobs, resolving) = self.lookups.counts();
+        bound("running lookups", jobs, MAX_RUNNING)?;
+        let tasks = self.lookups.tasks.len();
+        bound("resolutions", resolving, self.config.max_endpoints + tasks)?;
+        bound("tasks that resolve", tasks, self.config.max_waiters)?;
+        let (names, asked) = self.links.registry().names().counts();
+        bound("names", names, MAX_NAMES)?;
+        bound("questions asked", asked, MAX_SHARDS * MAX_RUNNING)?;
         bound("owned writes", self.owned.len(), slots)?;
         let waiters = self.config.max_waiters * self.endpoints.iter().count().max(1);
         // Served waiters that have not looked are the policy's no more.

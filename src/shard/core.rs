@@ -13,6 +13,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::dns::Avoided;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
 use crate::policy::event::{CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
@@ -27,7 +28,9 @@ use super::deferred::{Call, Deferred};
 use super::endpoints::Endpoints;
 use super::io::OwnedWrite;
 use super::links::Links;
-use super::resolve::{Lookups, NameSources};
+use super::resolve::Lookups;
+use super::routes::Routes;
+use super::sources::SourceView;
 use super::tap::{Tap, What};
 use super::waiters::Waiters;
 
@@ -55,7 +58,10 @@ pub(crate) struct Core {
     pub(crate) cells: Cells,
     pub(crate) waiters: Waiters,
     pub(crate) lookups: Lookups,
-    pub(crate) names: Arc<NameSources>,
+    pub(crate) names: SourceView,
+    /// Ports that questions do not come from.
+    pub(crate) avoided: Avoided,
+    pub(crate) routes: Routes,
     pub(crate) owned: HashMap<ConnKey, OwnedWrite>,
     pub(crate) deferred: Deferred,
     pub(crate) tap: Tap,
@@ -95,12 +101,14 @@ impl Core {
         Self {
             options: SocketOptions::from(&*config),
             policy: PoolPolicy::new(settings, seed),
-            names: links.names.clone(),
+            names: links.names.view(),
+            avoided: Avoided::new(&host.reserved_ports(), &config.resolver_options.avoid_ports),
             links,
             endpoints: Endpoints::default(),
             cells: Cells::default(),
             waiters: Waiters::default(),
-            lookups: Lookups::default(),
+            lookups: Lookups::new(seed, host.slept()),
+            routes: Routes::default(),
             owned: HashMap::new(),
             deferred: Deferred::default(),
             tap: Tap::default(),
@@ -130,6 +138,7 @@ impl Core {
         self.stale = true;
         // A deadline that was armed since the last rest counts, a lookup that waits in line does not.
         let due = self.asleep_until.min(self.next_due()).max(self.now_at_rest);
+        self.notice_sleep();
         let came = self.backend.reap() > 0 || std::mem::take(&mut self.came);
         self.hear_notices();
         // What has come is taken in before anything is found late (P13).

@@ -6,13 +6,17 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
 use crate::policy::event::ConnKey;
 
 use super::cells::ConnCell;
 use super::erased::ConnectionProtocol;
+use crate::dns::Question;
 use crate::hooks::{ConnectionInfo, HealthCheck, Hook};
+use crate::resolver::Resolve;
+use crate::time::Tick;
 
 /// One call into the user's code.
 pub(crate) enum Call {
@@ -44,6 +48,12 @@ pub(crate) enum Call {
     },
     /// Tell a hook.
     Hook { hook: Hook, info: ConnectionInfo },
+    /// Ask the user's own resolver.
+    Resolve {
+        question: Question,
+        resolver: Arc<dyn Resolve>,
+        deadline: Tick,
+    },
     /// Run what another thread sent.
     Job(Job),
     /// Drop a value of the user's.

@@ -8,7 +8,6 @@ use crate::policy::event::{CloseReason, ConnKey, Event};
 
 use super::core::Core;
 use super::deferred::Call;
-use super::resolve::Lookups;
 
 impl Core {
     // -- draining ------------------------------------------------------------------------------
@@ -58,8 +57,6 @@ impl Core {
             return;
         }
         self.die(Error::new(ErrorKind::NotOnShard, "the shard has ended"));
-        // Nobody waits for them any more, and their sockets close with all others.
-        self.lookups = Lookups::default();
         let limit = self.config.drain_timeout;
         let drained = self.backend.drain(limit);
         if !drained.clean {
@@ -94,6 +91,7 @@ impl Core {
             cell.write.wake(&mut self.deferred.wakers);
         }
         self.waiters.fail_all(&error, &mut self.deferred.wakers);
+        self.end_names(&error);
         self.dead = Some(error);
     }
 }

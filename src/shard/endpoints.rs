@@ -12,12 +12,14 @@ use crate::endpoint::Endpoint;
 use crate::error::Result;
 use crate::policy::event::EndpointKey;
 use crate::share::{Column, EndpointId, SharedEndpoint};
+use crate::target::Target;
 use crate::time::Tick;
 
 use super::core::Core;
 use super::counts::{self, Totals};
 use super::deferred::Call;
 use super::erased::{ConnectionProtocol, ProtocolKey};
+use super::resolve::Held;
 
 /// What tells one set of connections from another, on all cores.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,7 +35,11 @@ pub(crate) struct Entry {
     pub(crate) protocol: Rc<dyn ConnectionProtocol>,
     pub(crate) shared: Arc<SharedEndpoint>,
     /// As last told to the policy.
-    pub(crate) addresses: Rc<[SocketAddr]>,
+    pub(crate) targets: Rc<[Target]>,
+    /// What was found out of it last; good or not.
+    pub(super) held: Option<Rc<Held>>,
+    /// When what the policy was told last had come.
+    pub(super) told: Option<Tick>,
     name: PoolKey,
     /// The demand last told to the policy.
     pub(super) demand: Option<Tick>,
@@ -47,9 +53,10 @@ pub(crate) struct Entry {
     dirty: bool,
 }
 
-/// How many connections all cores hold to each of the entry's addresses.
+/// How many connections all cores hold to each of the entry's targets.
 pub(crate) fn held(entry: &Entry) -> Box<[u32]> {
-    entry.shared.board().totals(&entry.addresses)
+    let addresses: Vec<_> = entry.targets.iter().map(|it| it.address).collect();
+    entry.shared.board().totals(&addresses)
 }
 
 /// What all cores together know of an endpoint.
@@ -295,7 +302,12 @@ impl Core {
             endpoint: name.endpoint.clone(),
             protocol: protocol.clone(),
             shared,
-            addresses: Rc::new([]),
+            targets: Rc::new([]),
+            held: name
+                .endpoint
+                .socket_addr()
+                .map(|it| Rc::new(Held::literal(it))),
+            told: None,
             name: name.clone(),
             demand: None,
             watched: false,

@@ -10,27 +10,28 @@ use super::counts;
 use super::deferred::Job;
 use super::endpoints::PoolKey;
 use super::inbox::Inbox;
-use super::resolve::NameSources;
+use super::sources::{Disk, SourceFiles};
 
 /// What the cores of one pool share.
 pub(crate) struct SharedState {
     pub(crate) registry: Arc<Registry<PoolKey>>,
-    names: Arc<NameSources>,
+    names: Arc<SourceFiles>,
 }
 
 impl SharedState {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, disk: Arc<dyn Disk>) -> Self {
         let limits = Limits {
             shards: MAX_SHARDS,
             endpoints: config.max_endpoints,
             permits: u32::try_from(config.max_connections_per_endpoint).unwrap_or(u32::MAX),
             gauges: counts::GAUGES,
             counters: counts::COUNTERS,
+            stale: config.resolver_options.stale_max,
         };
         let registry = Arc::new(Registry::new(limits));
         Self {
             registry,
-            names: Arc::new(NameSources::new(config)),
+            names: SourceFiles::new(config, disk),
         }
     }
 }
@@ -42,7 +43,7 @@ pub(crate) struct Links {
     shard: ShardId,
     wake: Arc<Wake>,
     notices: Vec<EndpointId>,
-    pub(crate) names: Arc<NameSources>,
+    pub(crate) names: Arc<SourceFiles>,
     pub(crate) inbox: Inbox,
 }
 
@@ -78,6 +79,11 @@ impl Links {
     pub(crate) fn leave(&mut self) -> Vec<Job> {
         self.member = None;
         self.inbox.close()
+    }
+
+    /// Whether a question that this core follows has ended or lost its leader.
+    pub(super) fn take_names(&self) -> bool {
+        self.member.as_ref().is_some_and(Member::take_names)
     }
 
     pub(super) fn drain_notices(&mut self) -> Vec<EndpointId> {

@@ -6,6 +6,7 @@
 //! method is a no-op or an error, never a panic.
 
 mod arrive;
+mod ask;
 #[cfg(feature = "sim")]
 mod audit;
 mod cells;
@@ -24,7 +25,9 @@ mod perform;
 mod permits;
 mod report;
 mod resolve;
+mod routes;
 mod run;
+mod sources;
 mod tap;
 mod waiters;
 
@@ -54,6 +57,10 @@ pub(crate) use self::erased::{ConnectionProtocol, Opened, ProtocolKey};
 pub(crate) use self::inbox::Inbox;
 pub(crate) use self::links::{Links, SharedState};
 pub use self::report::{ShardStats, Trace, TraceRecord};
+pub(crate) use self::resolve::{Finding, Held, TaskId};
+#[cfg(feature = "sim")]
+pub(crate) use self::sources::Stamp;
+pub(crate) use self::sources::{Disk, RealDisk};
 
 /// What a get has at once.
 #[derive(Debug)]

@@ -65,6 +65,9 @@ impl Core {
             };
             self.hear_notice(endpoint);
         }
+        if self.links.take_names() {
+            self.hear_names();
+        }
         while let Some(job) = self.links.inbox.pop() {
             self.deferred
                 .calls

@@ -1,307 +1,384 @@
-//! From an endpoint's host to its addresses: known without asking, known to some core, or asked of
-//! a name server through this core's ring.
+//! From an endpoint to its addresses: held by this core, known to some core, or asked of a name
+//! server through this core's ring.
 //!
-//! Promise: one lookup per name on this core, however many endpoints wait for it; a bounded number
-//! of lookups at once, the rest in line; a lookup ends within the get's own time.
+//! Promise: a question is asked once, however many endpoints of however many cores wait for it; a
+//! bounded number of questions at once, the rest in line; who waits is answered within a get's own
+//! time, also when the core that asks ends or is late; an endpoint that is held costs neither a
+//! lock nor a write that another core could see.
+//!
+//! An endpoint has a [`Resolution`] while it is being resolved; that wants questions answered. A
+//! question of this core is asked by a [`Job`](jobs::Job) of its own, followed (another core asks),
+//! or in line for a job. Nothing here calls back: what has ended is collected, and
+//! `settle_names` hands it on until there is nothing left.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
-use std::sync::Arc;
+mod given;
+mod held;
+mod jobs;
+mod tasks;
 
-use crate::config::{Config, Resolver};
-use crate::dns::{self, Action, Failed, Found, Hosts, Local, Lookup, QueryId, ResolverConfig};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::dns::{Health, Known, Old, Question, Resolution, Want, Wanted};
 use crate::error::Result;
 use crate::policy::event::{EndpointKey, Event};
-use crate::share::{Known, Learned};
-use crate::slot::Key;
+use crate::resolver::Resolver;
+use crate::share::Turn;
 use crate::time::Tick;
 
+/// How often the clocks are compared to find out whether the machine has slept, at most.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+/// What is shorter is no sleep.
+const LEAST_SLEEP: Duration = Duration::from_secs(1);
+
 use super::core::Core;
+pub(crate) use held::Held;
+use jobs::Job;
+pub(crate) use jobs::MAX_RUNNING;
+pub(crate) use tasks::{Finding, TaskId, Tasks};
 
-/// Lookups that one core has under way; each has a socket per query.
-pub(crate) const MAX_RUNNING: usize = 8;
-
-/// What a group knows of names before it asks: read once, when the group is made.
-#[derive(Debug)]
-pub(crate) struct NameSources {
-    hosts: Hosts,
-    servers: ResolverConfig,
-}
-
-impl NameSources {
-    pub(crate) fn new(config: &Config) -> Self {
-        // A file that is missing or cannot be read is an empty one (hosts(5), resolv.conf(5)).
-        let read = |path| std::fs::read(path).unwrap_or_default();
-        match &config.resolver {
-            Resolver::System => Self {
-                hosts: Hosts::parse(&read("/etc/hosts")),
-                servers: ResolverConfig::parse(&read("/etc/resolv.conf")),
-            },
-            Resolver::Servers(servers) => Self {
-                hosts: Hosts::default(),
-                servers: ResolverConfig {
-                    servers: servers.clone(),
-                    ..ResolverConfig::parse(b"")
-                },
-            },
-        }
-    }
-}
-
-/// One name being looked up, and the endpoints that wait for it.
-struct Running {
-    host: Rc<str>,
-    endpoints: Vec<EndpointKey>,
-    lookup: Lookup,
-    sockets: Vec<(QueryId, Key)>,
-    /// What is to be sent once a socket is free. Bounded by the queries of one lookup.
-    unsent: VecDeque<(QueryId, SocketAddr, Vec<u8>)>,
-}
-
-/// The lookups of one core.
-#[derive(Default)]
+/// What one core is finding out.
 pub(crate) struct Lookups {
-    running: Vec<Running>,
-    waiting: VecDeque<EndpointKey>,
+    resolving: BTreeMap<EndpointKey, Resolving>,
+    questions: BTreeMap<Question, Interest>,
+    jobs: Vec<Job>,
+    line: VecDeque<Question>,
+    health: Health,
+    pub(crate) tasks: Tasks,
+    /// Whose resolutions want something.
+    ready: VecDeque<EndpointKey>,
+    /// Questions that have an answer.
+    answered: VecDeque<(Question, Known)>,
+    /// When `lookups_due` is due.
+    due: Tick,
+    /// When the other cores are shown next that this one is at work, if it is.
+    sign: Tick,
+    /// How long the machine had slept when that was looked at, and when it is looked at next.
+    slept: Duration,
+    look_at_sleep: Tick,
+    /// A state of chance that needs not be secret.
+    chance: u64,
+}
+
+/// An endpoint being resolved.
+struct Resolving {
+    resolution: Resolution,
+    /// The policy has asked for it.
+    for_policy: bool,
+    tasks: Vec<TaskId>,
+    /// Of what is shared, when it began.
+    epoch: u64,
+}
+
+/// A question that this core has no answer to yet.
+struct Interest {
+    how: How,
+    since: Tick,
+    old: Option<Old>,
+    /// Who waits for it; nobody if it is asked ahead of time.
+    endpoints: Vec<EndpointKey>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Asking,
+    /// Another core asks; it is late from then on.
+    Following(Tick),
+    InLine,
 }
 
 impl Lookups {
-    pub(crate) fn poll_timeout(&self) -> Option<Tick> {
-        if self.running.len() < MAX_RUNNING && !self.waiting.is_empty() {
-            return Some(Tick::ZERO);
+    pub(crate) fn new(chance: u64, slept: Duration) -> Self {
+        Self {
+            resolving: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            jobs: Vec::new(),
+            line: VecDeque::new(),
+            health: Health::new(),
+            tasks: Tasks::default(),
+            ready: VecDeque::new(),
+            answered: VecDeque::new(),
+            due: Tick::NEVER,
+            sign: Tick::ZERO,
+            slept,
+            look_at_sleep: Tick::ZERO,
+            chance,
         }
-        let running = self.running.iter();
-        running.filter_map(|it| it.lookup.poll_timeout()).min()
     }
 
-    /// How many run, and how many wait.
+    /// When something of it is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Tick> {
+        (self.due != Tick::NEVER).then_some(self.due)
+    }
+
+    /// How many questions are asked, and how many endpoints wait.
     #[cfg(feature = "sim")]
     pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.running.len(), self.waiting.len())
+        (self.jobs.len(), self.resolving.len())
     }
 
-    /// The lookup whose query has the socket `key`.
-    pub(crate) fn by_socket(&self, key: Key) -> Option<(usize, QueryId)> {
-        self.running.iter().enumerate().find_map(|(at, running)| {
-            let found = running.sockets.iter().find(|(_, socket)| *socket == key);
-            found.map(|(query, _)| (at, *query))
-        })
+    fn set_due(&mut self) {
+        let jobs = self.jobs.iter().filter_map(Job::poll_timeout);
+        let resolving = self.resolving.values();
+        let resolving = resolving.filter_map(|it| it.resolution.poll_timeout());
+        let followed = self.questions.values().filter_map(|it| match it.how {
+            How::Following(until) => Some(until),
+            How::Asking | How::InLine => None,
+        });
+        let sign = (!self.jobs.is_empty()).then_some(self.sign);
+        let due = jobs.chain(resolving).chain(followed).chain(sign).min();
+        self.due = due.unwrap_or(Tick::NEVER);
+    }
+
+    /// Another number, as good as any (a Weyl sequence).
+    fn chance(&mut self) -> u64 {
+        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.chance ^ (self.chance >> 29)
     }
 }
 
 impl Core {
-    /// Finds the addresses of `endpoint`; `Resolved` or `ResolveFailed` follows.
+    /// Finds the targets of `endpoint` for the policy; `Resolved` or `ResolveFailed` follows.
     pub(crate) fn resolve(&mut self, endpoint: EndpointKey) {
-        let Some(entry) = self.endpoints.get(endpoint) else {
-            return;
-        };
-        if let Some(address) = entry.endpoint.socket_addr() {
-            self.resolved(endpoint, &[address.ip()], Tick::NEVER);
+        if let Some(held) = self.held(endpoint) {
+            self.tell_held(endpoint, &held);
+            self.renew(endpoint, &held);
             return;
         }
-        let host = entry.endpoint.host();
-        match dns::local(host, &self.names.hosts) {
-            Local::Addresses(addresses) => self.resolved(endpoint, &addresses, Tick::NEVER),
-            Local::Failed(error) => self.tell(Event::ResolveFailed { endpoint, error }),
-            Local::Ask => match self.links.registry().names().get(self.now, host) {
-                Some(known) => self.known(endpoint, &known),
-                None => self.ask(endpoint),
-            },
+        if self.begin_resolution(endpoint, |resolving| resolving.for_policy = true) {
+            self.settle_names();
         }
     }
 
-    fn known(&mut self, endpoint: EndpointKey, known: &Known) {
-        match known {
-            Known::Found { addresses, expires } => self.resolved(endpoint, addresses, *expires),
-            Known::Failed { error, .. } => {
-                self.tell(Event::ResolveFailed {
-                    endpoint,
-                    error: error.clone(),
-                });
+    /// Begins to resolve `endpoint`, or joins what has begun. `false` if there is no such endpoint.
+    fn begin_resolution(
+        &mut self,
+        endpoint: EndpointKey,
+        join: impl FnOnce(&mut Resolving),
+    ) -> bool {
+        if let Some(resolving) = self.lookups.resolving.get_mut(&endpoint) {
+            join(resolving);
+            return true;
+        }
+        let names = self.links.registry().names();
+        if self.names.refresh(self.now) {
+            names.flush(self.names.sources().generation);
+        }
+        let epoch = names.epoch();
+        let Some(entry) = self.endpoints.get(endpoint) else {
+            return false;
+        };
+        let wanted = Wanted {
+            host: entry.endpoint.host().into(),
+            is_absolute: entry.endpoint.is_absolute(),
+            via: entry.endpoint.via(),
+            port: entry.endpoint.port(),
+            is_given: matches!(self.config.resolver, Resolver::Custom(_)),
+        };
+        let deadline = self.now.plus(self.config.get_timeout);
+        let sources = self.names.sources().clone();
+        let chance = self.lookups.chance();
+        let mut resolving = Resolving {
+            resolution: Resolution::new(self.now, wanted, sources, deadline, chance),
+            for_policy: false,
+            tasks: Vec::new(),
+            epoch,
+        };
+        join(&mut resolving);
+        self.lookups.resolving.insert(endpoint, resolving);
+        self.lookups.ready.push_back(endpoint);
+        true
+    }
+
+    /// Hands on what has ended and does what is wanted, until there is nothing left.
+    fn settle_names(&mut self) {
+        loop {
+            if let Some((question, known)) = self.lookups.answered.pop_front() {
+                self.deliver(&question, &known);
+            } else if let Some(endpoint) = self.lookups.ready.pop_front() {
+                self.take_wants(endpoint);
+            } else if !self.begin_next_in_line() {
+                break;
+            }
+        }
+        self.lookups.set_due();
+    }
+
+    /// Does what the resolution of `endpoint` wants done.
+    fn take_wants(&mut self, endpoint: EndpointKey) {
+        while let Some(resolving) = self.lookups.resolving.get_mut(&endpoint) {
+            let resolution = &mut resolving.resolution;
+            let want = resolution.poll_want().or_else(|| {
+                // It may know now how long it has to wait.
+                resolution.handle_timeout(self.now);
+                resolution.poll_want()
+            });
+            match want {
+                Some(Want::Ask(question)) => self.ask(endpoint, question),
+                Some(Want::Done(result)) => self.resolved(endpoint, result),
+                None => return,
             }
         }
     }
 
-    fn resolved(&mut self, endpoint: EndpointKey, addresses: &[IpAddr], expires: Tick) {
-        let Some(entry) = self.endpoints.get_mut(endpoint) else {
+    fn resolved(&mut self, endpoint: EndpointKey, result: Result<crate::dns::Outcome>) {
+        let Some(resolving) = self.lookups.resolving.remove(&endpoint) else {
             return;
         };
-        let port = entry.endpoint.port();
-        entry.addresses = addresses
-            .iter()
-            .map(|ip| SocketAddr::new(*ip, port))
-            .collect();
-        let addresses = entry.addresses.clone();
-        self.tell(Event::Resolved {
-            endpoint,
-            addresses,
-            expires,
-        });
-    }
-
-    /// Joins the lookup of the endpoint's name, starts one, or waits for its turn to.
-    fn ask(&mut self, endpoint: EndpointKey) {
-        let Some(entry) = self.endpoints.get(endpoint) else {
-            return;
-        };
-        let host: Rc<str> = entry.endpoint.host().into();
-        if let Some(running) = self.lookups.running.iter_mut().find(|it| it.host == host) {
-            running.endpoints.push(endpoint);
+        let result = result.and_then(|outcome| self.keep(endpoint, outcome, resolving.epoch));
+        for task in resolving.tasks {
+            let wakers = &mut self.deferred.wakers;
+            self.lookups.tasks.finish(task, result.clone(), wakers);
+        }
+        if !resolving.for_policy {
             return;
         }
-        if self.lookups.running.len() >= MAX_RUNNING {
-            self.lookups.waiting.push_back(endpoint);
-            return;
-        }
-        match self.start_lookup(&host) {
-            Ok(lookup) => {
-                self.lookups.running.push(Running {
-                    host,
-                    endpoints: vec![endpoint],
-                    lookup,
-                    sockets: Vec::new(),
-                    unsent: VecDeque::new(),
-                });
-                self.advance(self.lookups.running.len() - 1);
-            }
+        match result {
+            Ok(held) => self.tell_held(endpoint, &held),
             Err(error) => self.tell(Event::ResolveFailed { endpoint, error }),
         }
     }
 
-    fn start_lookup(&self, host: &str) -> Result<Lookup> {
-        let deadline = self.now.plus(self.config.get_timeout);
-        Lookup::new(
-            self.now,
-            host,
-            &self.names.servers,
-            deadline,
-            self.host.random_seed()?,
-        )
-    }
+    // -- questions -----------------------------------------------------------------------------
 
-    /// Does what the lookup at `at` wants done.
-    fn advance(&mut self, at: usize) {
-        while let Some(running) = self.lookups.running.get_mut(at)
-            && let Some(action) = running.lookup.poll_action()
+    /// Finds the answer to `question` for `endpoint`.
+    fn ask(&mut self, endpoint: EndpointKey, question: Question) {
+        if !self.lookups.questions.contains_key(&question)
+            && let Some(known) = self.find_out(&question)
         {
-            match action {
-                Action::Send {
-                    query,
-                    server,
-                    bytes,
-                } => {
-                    running.unsent.push_back((query, server, bytes));
-                    self.send_queries(at);
-                }
-                Action::Close { query } => {
-                    running.unsent.retain(|(unsent, _, _)| *unsent != query);
-                    let socket = running.sockets.iter().position(|(it, _)| *it == query);
-                    if let Some(socket) = socket {
-                        let (_, key) = running.sockets.swap_remove(socket);
-                        self.backend.close_datagram(key);
-                    }
-                }
-                Action::Done(outcome) => {
-                    self.looked_up(at, outcome);
-                    return;
-                }
-            }
+            self.tell_known(endpoint, &question, known);
+            return;
         }
-    }
-
-    /// Sends what the lookup at `at` wants sent, as far as there are sockets. The rest waits for
-    /// one to be closed, or for the lookup to give it up.
-    fn send_queries(&mut self, at: usize) {
-        while let Some(running) = self.lookups.running.get_mut(at)
-            && let Some((query, server, bytes)) = running.unsent.front()
-        {
-            let Ok(key) = self.backend.datagram(*server, bytes.clone()) else {
-                return;
-            };
-            running.sockets.push((*query, key));
-            running.unsent.pop_front();
-        }
-    }
-
-    /// The socket of a query is closed: another query may have it.
-    pub(crate) fn datagram_closed(&mut self) {
-        for at in 0..self.lookups.running.len() {
-            self.send_queries(at);
-        }
-    }
-
-    /// The lookup at `at` has ended: every core may know what it found.
-    fn looked_up(&mut self, at: usize, outcome: std::result::Result<Found, Failed>) {
-        let ended = self.lookups.running.swap_remove(at);
-        let learned = match outcome {
-            Ok(Found { addresses, ttl }) => {
-                let addresses: Arc<[IpAddr]> = addresses.into();
-                Learned::Found { addresses, ttl }
-            }
-            Err(Failed {
-                error,
-                absent: Some(ttl),
-            }) => Learned::Negative { error, ttl },
-            Err(Failed {
-                error,
-                absent: None,
-            }) => Learned::Failure { error },
+        let Some(interest) = self.lookups.questions.get_mut(&question) else {
+            return;
         };
+        interest.endpoints.push(endpoint);
+        let (since, old) = (interest.since, interest.old.clone());
+        if let Some(resolving) = self.lookups.resolving.get_mut(&endpoint) {
+            resolving.resolution.handle_asked(&question, since, old);
+        }
+    }
+
+    /// What is known of `question`; `None` if it is being found out, by whomever.
+    fn find_out(&mut self, question: &Question) -> Option<Known> {
+        let may_lead = self.lookups.jobs.len() < MAX_RUNNING;
+        let lease = may_lead.then(|| self.lease());
         let names = self.links.registry().names();
-        let known = names.insert(self.now, &ended.host, learned);
-        for endpoint in ended.endpoints {
-            self.known(endpoint, &known);
-        }
-        if !self.lookups.waiting.is_empty() {
-            // The next in line begins in the driver's turn, not in here: a line of names that fail
-            // at once would nest as deep as it is long.
-            self.signal.wake();
-        }
-    }
-
-    /// Begins the lookups that waited for a place, as far as there are any.
-    fn begin_waiting(&mut self) {
-        while self.lookups.running.len() < MAX_RUNNING
-            && let Some(next) = self.lookups.waiting.pop_front()
-        {
-            self.resolve(next);
-        }
-    }
-
-    pub(crate) fn lookups_due(&mut self) {
-        self.begin_waiting();
-        let mut at = 0;
-        while let Some(running) = self.lookups.running.get_mut(at) {
-            if running
-                .lookup
-                .poll_timeout()
-                .is_none_or(|due| due > self.now)
-            {
-                at += 1;
-                continue;
+        let turn = names.join(self.now, question, self.links.shard(), lease);
+        let (how, since, old) = match turn {
+            Turn::Known(known) => {
+                return Some(known);
             }
-            // Not due any more, or ended, its place taken by another: looked at again.
-            running.lookup.handle_timeout(self.now);
-            self.advance(at);
+            Turn::Lead { old } => (How::Asking, self.now, old),
+            Turn::Follow { since, until, old } => (How::Following(until), since, old),
+            Turn::Later { old } => (How::InLine, self.now, old),
+        };
+        let questions = &mut self.lookups.questions;
+        let interest = questions.entry(question.clone()).or_insert(Interest {
+            how,
+            since,
+            old: None,
+            endpoints: Vec::new(),
+        });
+        (interest.how, interest.old) = (how, old);
+        match how {
+            How::Asking => self.start_job(question),
+            How::Following(_) => {}
+            How::InLine => self.lookups.line.push_back(question.clone()),
+        }
+        None
+    }
+
+    /// Looks again at a question that this core does not ask itself.
+    fn look_again(&mut self, question: Question) {
+        if let Some(known) = self.find_out(&question) {
+            self.lookups.answered.push_back((question, known));
         }
     }
 
-    pub(crate) fn datagram(&mut self, key: Key, bytes: &[u8], truncated: bool) {
-        if let Some((at, query)) = self.lookups.by_socket(key) {
-            self.lookups.running[at]
-                .lookup
-                .handle_datagram(self.now, query, bytes, truncated);
-            self.advance(at);
+    /// Begins the next question in line, if one may be asked.
+    fn begin_next_in_line(&mut self) -> bool {
+        if self.lookups.jobs.len() >= MAX_RUNNING {
+            return false;
+        }
+        let Some(question) = self.lookups.line.pop_front() else {
+            return false;
+        };
+        self.look_again(question);
+        true
+    }
+
+    /// A question has an answer: whoever waits for it is told.
+    fn deliver(&mut self, question: &Question, known: &Known) {
+        let interest = self.lookups.questions.remove(question);
+        for endpoint in interest.into_iter().flat_map(|it| it.endpoints) {
+            self.tell_known(endpoint, question, known.clone());
+            self.lookups.ready.push_back(endpoint);
         }
     }
 
-    pub(crate) fn datagram_failed(&mut self, key: Key, errno: i32) {
-        if let Some((at, query)) = self.lookups.by_socket(key) {
-            self.lookups.running[at]
-                .lookup
-                .handle_failed(self.now, query, errno);
-            self.advance(at);
+    fn tell_known(&mut self, endpoint: EndpointKey, question: &Question, known: Known) {
+        if let Some(resolving) = self.lookups.resolving.get_mut(&endpoint) {
+            let resolution = &mut resolving.resolution;
+            resolution.handle_known(self.now, question, known);
+        }
+    }
+
+    /// Another core has answered what this one follows, or has gone.
+    pub(super) fn hear_names(&mut self) {
+        self.look_again_at(|how| matches!(how, How::Following(_)));
+    }
+
+    fn look_again_at(&mut self, which: impl Fn(How) -> bool) {
+        let questions = self.lookups.questions.iter();
+        let again: Vec<Question> = questions
+            .filter(|(_, interest)| which(interest.how))
+            .map(|(question, _)| question.clone())
+            .collect();
+        for question in again {
+            self.look_again(question);
+        }
+        self.settle_names();
+    }
+
+    /// Time has passed.
+    pub(crate) fn lookups_due(&mut self) {
+        let now = self.now;
+        if self.lookups.due > now {
+            return;
+        }
+        self.jobs_due();
+        for (endpoint, resolving) in &mut self.lookups.resolving {
+            let due = resolving.resolution.poll_timeout();
+            if due.is_some_and(|due| due <= now) {
+                resolving.resolution.handle_timeout(now);
+                self.lookups.ready.push_back(*endpoint);
+            }
+        }
+        self.look_again_at(|how| matches!(how, How::Following(until) if until <= now));
+    }
+
+    /// After a sleep of the machine nothing that was known counts as fresh.
+    pub(crate) fn notice_sleep(&mut self) {
+        if self.now < self.lookups.look_at_sleep {
+            return;
+        }
+        self.lookups.look_at_sleep = self.now.plus(BETWEEN_LOOKS);
+        let slept = self.host.slept();
+        if slept >= self.lookups.slept + LEAST_SLEEP {
+            self.lookups.slept = slept;
+            self.links.registry().names().woke_up(self.now, slept);
+        }
+    }
+
+    /// The core can do no more: others ask what it was asking, and who waits here is told.
+    pub(crate) fn end_names(&mut self, error: &crate::error::Error) {
+        self.links.registry().names().abandon(self.links.shard());
+        self.lookups
+            .tasks
+            .fail_all(error, &mut self.deferred.wakers);
+        for job in self.lookups.jobs.drain(..) {
+            job.abort();
         }
     }
 }

@@ -85,6 +85,11 @@ impl Shard {
             Call::Hook { hook, info } => {
                 self.count_panic(contain(|| hook.call(&info)).is_none());
             }
+            Call::Resolve {
+                question,
+                resolver,
+                deadline,
+            } => self.ask_resolver(question, resolver, deadline),
             Call::Job(job) => self.count_panic(contain(job).is_none()),
             Call::Drop(value) => self.count_panic(contain(move || drop(value)).is_none()),
         }

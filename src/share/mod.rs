@@ -7,7 +7,9 @@
 //! starts from nothing.
 
 mod board;
+mod latest;
 mod mailbox;
+mod members;
 mod names;
 mod per_shard;
 mod permits;
@@ -19,8 +21,11 @@ mod wake;
 use std::fmt;
 
 pub(crate) use board::Column;
+pub(crate) use latest::{Latest, Seen, Turns};
 pub(crate) use mailbox::Mailbox;
-pub(crate) use names::{Known, Learned};
+#[cfg(feature = "sim")]
+pub(crate) use names::MAX_NAMES;
+pub(crate) use names::Turn;
 pub(crate) use permits::Acquire;
 pub(crate) use registry::{EndpointId, Limits, Member, Registry, SharedEndpoint};
 pub(crate) use wake::Wake;

@@ -6,19 +6,20 @@
 //! [`Member`] that is dropped gives back all its permits, counts and requests, those who profit
 //! are woken, and only then may another shard take its index, under a new epoch.
 //!
-//! States of a shard's index: free, live, leaving. A notice is the id of an endpoint of which the
-//! shard should ask [`SharedEndpoint::take_granted`] and [`SharedEndpoint::demand`]; notices of
-//! one endpoint coalesce.
+//! A notice is the id of an endpoint of which the shard should ask
+//! [`SharedEndpoint::take_granted`] and [`SharedEndpoint::demand`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::board::Board;
+use super::members::{Bell, Members, SeatState};
 use super::names::Names;
 use super::permits::{Acquire, Concerned, Permits};
 use super::published::Published;
-use super::sync::{Mutex, RwLock, lock, read, write};
+use super::sync::{Mutex, lock};
 use super::wake::Wake;
 use super::{MAX_SHARDS, ShardId};
 use crate::error::{Error, ErrorKind, Result};
@@ -37,6 +38,8 @@ pub(crate) struct Limits {
     pub(crate) gauges: usize,
     /// Figures per endpoint and shard that outlive it.
     pub(crate) counters: usize,
+    /// For how long after its expiry an answer may serve when no better one can be had.
+    pub(crate) stale: Duration,
 }
 
 /// An endpoint in messages between shards. Never reused.
@@ -76,33 +79,6 @@ pub(crate) struct Member<K: Eq + Hash + Clone> {
     registry: Arc<Registry<K>>,
 }
 
-/// The shards of a group, and how to reach them.
-#[derive(Debug)]
-struct Members {
-    seats: RwLock<Vec<Seat>>,
-}
-
-#[derive(Debug, Default)]
-struct Seat {
-    epoch: u32,
-    state: SeatState,
-}
-
-#[derive(Debug, Default)]
-enum SeatState {
-    #[default]
-    Free,
-    Live(Arc<Bell>),
-    Leaving,
-}
-
-#[derive(Debug)]
-struct Bell {
-    wake: Arc<Wake>,
-    /// Bounded by the number of endpoints.
-    notices: Mutex<BTreeSet<EndpointId>>,
-}
-
 impl<K: Eq + Hash + Clone> Registry<K> {
     /// An empty group.
     pub(crate) fn new(limits: Limits) -> Self {
@@ -110,16 +86,15 @@ impl<K: Eq + Hash + Clone> Registry<K> {
             shards: limits.shards.min(MAX_SHARDS),
             ..limits
         };
+        let members = Arc::new(Members::new(limits.shards));
         Self {
             limits,
-            members: Arc::new(Members {
-                seats: RwLock::new((0..limits.shards).map(|_| Seat::default()).collect()),
-            }),
+            names: Names::new(members.clone(), limits.stale),
+            members,
             endpoints: Mutex::new(Endpoints {
                 by_key: HashMap::new(),
                 made: 0,
             }),
-            names: Names::new(),
         }
     }
 
@@ -184,11 +159,7 @@ impl<K: Eq + Hash + Clone> Registry<K> {
     /// The shards that are there.
     #[cfg(test)]
     pub(crate) fn live(&self) -> Vec<ShardId> {
-        let seats = read(&self.members.seats);
-        let live = seats.iter().enumerate();
-        live.filter(|(_, seat)| matches!(seat.state, SeatState::Live(_)))
-            .map(|(index, seat)| ShardId::new(index, seat.epoch))
-            .collect()
+        self.members.live()
     }
 
     fn leave(&self, shard: ShardId, bell: &Bell) {
@@ -205,6 +176,7 @@ impl<K: Eq + Hash + Clone> Registry<K> {
         for (other, endpoint) in told {
             self.members.notify(other, endpoint);
         }
+        self.names.abandon(shard);
         self.members.set(shard, SeatState::Free);
     }
 }
@@ -333,49 +305,18 @@ impl<K: Eq + Hash + Clone> Member<K> {
 
     /// Moves the notices to the end of `into`.
     pub(crate) fn drain_notices(&self, into: &mut Vec<EndpointId>) {
-        let notices = std::mem::take(&mut *lock(&self.bell.notices));
-        into.extend(notices);
+        self.bell.drain_notices(into);
+    }
+
+    /// Whether a question that the shard follows has ended or lost its leader; says so once.
+    pub(crate) fn take_names(&self) -> bool {
+        self.bell.take_names()
     }
 }
 
 impl<K: Eq + Hash + Clone> Drop for Member<K> {
     fn drop(&mut self) {
         self.registry.leave(self.id, &self.bell);
-    }
-}
-
-impl Members {
-    fn join(&self) -> Option<(ShardId, Arc<Bell>)> {
-        let mut seats = write(&self.seats);
-        // An index whose epochs are used up is not taken again.
-        let (index, seat) = seats
-            .iter_mut()
-            .enumerate()
-            .find(|(_, seat)| matches!(seat.state, SeatState::Free) && seat.epoch < u32::MAX - 1)?;
-        let bell = Arc::new(Bell {
-            wake: Arc::new(Wake::new()),
-            notices: Mutex::new(BTreeSet::new()),
-        });
-        seat.epoch += 1;
-        seat.state = SeatState::Live(bell.clone());
-        Some((ShardId::new(index, seat.epoch), bell))
-    }
-
-    fn set(&self, shard: ShardId, state: SeatState) {
-        write(&self.seats)[shard.index()].state = state;
-    }
-
-    /// Tells `shard`, if it is still there, to look at `endpoint`.
-    fn notify(&self, shard: ShardId, endpoint: EndpointId) {
-        let bell = match read(&self.seats).get(shard.index()) {
-            Some(seat) if seat.epoch == shard.epoch => match &seat.state {
-                SeatState::Live(bell) => bell.clone(),
-                SeatState::Free | SeatState::Leaving => return,
-            },
-            _ => return,
-        };
-        lock(&bell.notices).insert(endpoint);
-        bell.wake.wake();
     }
 }
 

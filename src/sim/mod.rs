@@ -28,10 +28,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Names are asked of the world's own [name servers](World::name_servers), which answer truthfully
+//! unless a [`Manner`] says otherwise.
+//!
 //! Tasks, waits and limits inside of a world are [`spawn`](crate::spawn), [`sleep`] and
 //! [`timeout`]; what a runtime offers instead is not known to the world, and never ends there.
 
 mod core;
+mod files;
 mod names;
 mod script;
 mod server;
@@ -41,6 +45,7 @@ mod world;
 use std::future::Future;
 use std::time::Duration;
 
+pub use self::names::{Asked, LIE, Lie, Manner, NameServer, Rcode};
 pub use self::script::{Gate, Script};
 pub use self::server::Server;
 pub use self::world::{Stuck, World, WorldBuilder};

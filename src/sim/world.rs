@@ -7,13 +7,15 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::core::SimCore;
-use super::names::{Answers, Zone};
+use super::files::Files;
+use super::names::{NameServer, Zone};
 use super::server::Server;
-use crate::config::{Config, Resolver};
+use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
@@ -50,7 +52,8 @@ impl WorldBuilder {
         self
     }
 
-    /// The pool's settings. Name servers are the world's own unless the settings name others.
+    /// The pool's settings. The system's files are the world's own ([`World::set_file`]) and name
+    /// its name servers.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
@@ -85,22 +88,18 @@ impl WorldBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidConfig`], naming the field.
-    pub fn build(mut self) -> Result<World> {
-        if self.config.resolver == Resolver::System {
-            let servers = NAME_SERVERS.map(|ip| SocketAddr::new(ip.into(), 53));
-            self.config.resolver = Resolver::Servers(servers.into());
-        }
+    pub fn build(self) -> Result<World> {
         let machine = Machine::new(self.seed, self.faults);
         if self.trace {
             machine.with(|state| state.trace.switch_on());
         }
         let zone = Zone::default();
-        for ip in NAME_SERVERS {
-            let answers = Answers { zone: zone.clone() };
-            let server = Rc::new(RefCell::new(answers));
-            machine.serve_names(SocketAddr::new(ip.into(), 53), server);
-        }
-        let group = Group::new(self.config)?;
+        let name_servers = NAME_SERVERS.map(|ip| {
+            let address = SocketAddr::new(ip.into(), 53);
+            NameServer::start(&machine, address, zone.clone())
+        });
+        let files = Files::new();
+        let group = Group::with_disk(self.config, Arc::new(files.clone()))?;
         let trace = self.trace;
         let start = |core| SimCore::start(&machine, core, &group, self.room, trace);
         let cores = (0..self.cores).map(start).collect::<Result<_>>()?;
@@ -109,6 +108,8 @@ impl WorldBuilder {
             group,
             cores,
             zone,
+            name_servers,
+            files,
             servers: RefCell::default(),
             room: self.room,
             traced: self.trace,
@@ -122,6 +123,8 @@ pub struct World {
     group: Group,
     cores: Vec<Rc<SimCore>>,
     pub(super) zone: Zone,
+    pub(super) name_servers: [NameServer; 2],
+    pub(super) files: Files,
     servers: RefCell<Vec<Server>>,
     room: usize,
     traced: bool,
@@ -164,23 +167,6 @@ impl World {
         let server = Server::start(&self.machine, addresses.collect());
         self.servers.borrow_mut().push(server.clone());
         Ok(server)
-    }
-
-    /// What the name servers say of `name` from now on. Without addresses the name exists and has
-    /// none; a name that was never set does not exist.
-    pub fn set_name(&self, name: &str, addresses: &[IpAddr], ttl: Duration) {
-        self.zone.set(name, addresses, ttl);
-    }
-
-    /// Makes `name`, which was set before, another name for one that begins with `label`, whatever
-    /// bytes that has; the addresses stay.
-    pub fn set_alias(&self, name: &str, label: &[u8]) {
-        self.zone.set_alias(name, label);
-    }
-
-    /// How many questions the cores sent to the name servers, those included that were lost.
-    pub fn questions(&self) -> usize {
-        self.machine.questions()
     }
 
     /// How many cores there are.
@@ -313,6 +299,12 @@ impl World {
     pub fn cut(&self, core: Option<usize>, address: IpAddr, time: Duration) {
         let until = self.machine.now().plus(time);
         self.machine.cut(core, address, until);
+    }
+
+    /// Whether the cores have addresses of IPv6, as they do at first. Without, the IPv6 addresses of
+    /// a name are tried last.
+    pub fn set_ipv6(&self, on: bool) {
+        self.machine.set_ipv6(on);
     }
 
     /// Stops the clock: timers do not fire any more. What waits for one is stuck.

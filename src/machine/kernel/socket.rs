@@ -11,12 +11,19 @@ use crate::ring::kernel::played::{Link, Op};
 /// Seconds that keepalive times may have (tcp(7), `MAX_TCP_KEEPIDLE` in the kernel).
 const KEEPALIVE: std::ops::RangeInclusive<i32> = 1..=32_767;
 
+/// The first port that needs no privilege (ip(7), `ip_unprivileged_port_start`).
+const FREE_FOR_ALL: u16 = 1024;
+/// Ports that the kernel chooses (ip(7), `ip_local_port_range`).
+const CHOSEN: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+
 /// A socket. It lives as long as its slot or an operation refers to it.
 pub(in crate::machine) struct Socket {
     pub(super) datagram: bool,
     pub(super) in_slot: bool,
     /// Operations that work on it.
     pub(super) users: Vec<u64>,
+    /// The port that it has of its own; the kernel gives it one at last when it connects.
+    pub(in crate::machine) port: Option<u16>,
     /// Where it is connected to.
     pub(in crate::machine) to: Option<SocketAddr>,
     /// Its connection in the network.
@@ -64,6 +71,7 @@ impl State {
             Op::Nop => self.end_soon(at, id, 0),
             Op::Socket { slot, datagram } => self.make_socket(at, id, slot, datagram),
             Op::Option { slot, name, value } => self.set_option(at, id, slot, name, value),
+            Op::Bind { slot, to } => self.bind(at, id, slot, to.port()),
             Op::Connect { slot, to } => self.connect(at, id, slot, to),
             Op::Recv { slot, .. } => self.receive(at, id, slot),
             Op::Send { slot, .. } => self.send(at, id, slot),
@@ -106,6 +114,7 @@ impl State {
             datagram,
             in_slot: true,
             users: Vec::new(),
+            port: None,
             to: None,
             flow: None,
             received: VecDeque::new(),
@@ -157,6 +166,46 @@ impl State {
             _ => libc::ENOPROTOOPT,
         };
         self.end_soon(at, id, -errno);
+    }
+
+    /// Gives the socket a port of its own (bind(2)).
+    fn bind(&mut self, at: usize, id: u64, slot: u32, port: u16) {
+        let Some(socket) = self.work_on(at, id, slot) else {
+            return;
+        };
+        let Some(found) = self.socket(at, socket) else {
+            return;
+        };
+        let (datagram, bound) = (found.datagram, found.port.is_some());
+        let errno = match () {
+            () if port != 0 && port < FREE_FOR_ALL => libc::EACCES,
+            () if bound => libc::EINVAL,
+            () if self.hit(Fault::PortForbidden) => libc::EACCES,
+            () if self.has_port(datagram, port) || self.hit(Fault::PortTaken) => libc::EADDRINUSE,
+            () => 0,
+        };
+        if errno == 0 {
+            self.take_port(at, socket, port);
+        }
+        self.end_soon(at, id, -errno);
+    }
+
+    /// Whether some socket of the machine has the port.
+    fn has_port(&self, datagram: bool, port: u16) -> bool {
+        let sockets = self.rings.values().flat_map(|ring| ring.sockets.values());
+        let mut alike = sockets.filter(|socket| socket.datagram == datagram);
+        port != 0 && alike.any(|socket| socket.port == Some(port))
+    }
+
+    /// The socket gets `port` or, if that is 0, one of the kernel's choice.
+    fn take_port(&mut self, at: usize, socket: u64, port: u16) {
+        let port = match port {
+            0 => CHOSEN.start() + self.rng.below(CHOSEN.len() as u64) as u16,
+            port => port,
+        };
+        if let Some(socket) = self.socket(at, socket) {
+            socket.port = Some(port);
+        }
     }
 
     fn shutdown(&mut self, at: usize, id: u64, slot: u32) {
@@ -243,7 +292,11 @@ impl State {
             return;
         };
         let again = found.to.replace(to).is_some();
-        if found.datagram {
+        let (datagram, bound) = (found.datagram, found.port.is_some());
+        if datagram {
+            if !bound {
+                self.take_port(at, socket, 0);
+            }
             return self.end_soon(at, id, 0);
         }
         if again {

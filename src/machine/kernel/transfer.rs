@@ -142,9 +142,10 @@ impl State {
 
     /// Lets the send that waits on the socket go on, as far as the network takes bytes.
     pub(in crate::machine) fn push_out(&mut self, at: usize, socket: u64) {
-        let Some((id, len)) = self.sender(at, socket) else {
+        let Some((id, len, all)) = self.sender(at, socket) else {
             return;
         };
+        let before = self.op(at, id).map_or(0, |op| op.sent);
         let Some(found) = self.socket(at, socket) else {
             return;
         };
@@ -167,28 +168,35 @@ impl State {
             if errno != 0 {
                 return self.end_soon(at, id, -errno);
             }
-            let bytes = self.lent(at, id, len);
+            let bytes = self.lent(at, id, 0, len);
             self.ask(at, socket, to, bytes);
             return self.end_soon(at, id, len as i32);
         }
         let Some(flow) = flow else {
             return self.end_soon(at, id, -libc::EPIPE);
         };
-        let mut room = self.room(flow).min(len);
+        let mut room = self.room(flow).min(len - before);
         if room == 0 {
             return;
         }
-        if room > 1 && self.hit(Fault::ShortTransfer) {
+        if !all && room > 1 && self.hit(Fault::ShortTransfer) {
             room = 1 + self.rng.below(room as u64 - 1) as usize;
         }
-        let bytes = self.lent(at, id, room);
+        let bytes = self.lent(at, id, before, room);
         self.client_sends(flow, bytes);
-        self.end_soon(at, id, room as i32);
+        let sent = before + room;
+        if all && sent < len {
+            if let Some(op) = self.op(at, id) {
+                op.sent = sent;
+            }
+            return;
+        }
+        self.end_soon(at, id, sent as i32);
     }
 
     /// The socket has broken: whoever waited last hears it, the others find the end.
     pub(in crate::machine) fn wake_broken(&mut self, at: usize, socket: u64) {
-        let send = self.sender(at, socket).map(|(id, _)| id);
+        let send = self.sender(at, socket).map(|(id, _, _)| id);
         if send > self.receiver(at, socket) {
             self.push_out(at, socket);
             self.deliver(at, socket);
@@ -198,22 +206,22 @@ impl State {
         }
     }
 
-    /// The send that waits on the socket, and its length.
-    fn sender(&self, at: usize, socket: u64) -> Option<(u64, usize)> {
+    /// The send that waits on the socket, its length, and whether it sends all of it.
+    fn sender(&self, at: usize, socket: u64) -> Option<(u64, usize, bool)> {
         let ring = self.rings.get(&at)?;
         ring.sockets.get(&socket)?.users.iter().find_map(|id| {
             let op = ring.ops.get(id).filter(|op| op.outcome.is_none())?;
             match &op.op {
-                Op::Send { bytes, .. } => Some((*id, bytes.len())),
+                Op::Send { bytes, all, .. } => Some((*id, bytes.len(), *all)),
                 _ => None,
             }
         })
     }
 
-    /// Reads the bytes of a send where the ring has them.
-    fn lent(&mut self, at: usize, id: u64, most: usize) -> Vec<u8> {
+    /// Reads the bytes of a send from `first` on where the ring has them.
+    fn lent(&mut self, at: usize, id: u64, first: usize, most: usize) -> Vec<u8> {
         match self.op(at, id).map(|op| &op.op) {
-            Some(Op::Send { bytes, .. }) => bytes.copy(most),
+            Some(Op::Send { bytes, .. }) => bytes.copy(first, most),
             _ => Vec::new(),
         }
     }

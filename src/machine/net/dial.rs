@@ -22,7 +22,12 @@ impl State {
         to: SocketAddr,
         limit: Option<Tick>,
     ) -> Option<(i32, Duration)> {
-        self.net.dialed.entry(to).or_default().push(self.now);
+        let asks = self.net.names.contains_key(&to);
+        if asks {
+            self.net.questions += 1;
+        } else {
+            self.net.dialed.entry(to).or_default().push(self.now);
+        }
         let there = self.passage(core, to.ip());
         let back = self.passage(core, to.ip());
         if let Some(refused) = self.local_refusal() {
@@ -37,6 +42,12 @@ impl State {
             ];
             let errno = errors[self.rng.below(4) as usize];
             return Some((-errno, there + back));
+        }
+        if asks && self.hit(Fault::NameStreamRefused) {
+            return Some((-libc::ECONNREFUSED, there + back));
+        }
+        if asks && self.hit(Fault::NameStreamLost) {
+            return Some((-libc::ETIMEDOUT, TRIES));
         }
         let listener = self.net.listeners.get(&to).cloned();
         let accept = match listener {

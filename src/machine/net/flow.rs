@@ -270,15 +270,17 @@ impl Machine {
             }
             let peer = flow.peer.take()?;
             // The server's code draws from the same seed, but not while the state is borrowed.
-            Some((peer, flow.address, state.rng.clone(), state.faults.clone()))
+            let (rng, faults) = (state.rng.clone(), state.faults.clone());
+            Some((peer, flow.address, rng, faults, state.now))
         });
-        let Some((mut peer, address, mut rng, mut faults)) = taken else {
+        let Some((mut peer, address, mut rng, mut faults, now)) = taken else {
             return;
         };
         let mut io = Io {
             rng: &mut rng,
             faults: &mut faults,
             address,
+            now,
             commands: Vec::new(),
         };
         call(&mut *peer, &mut io);

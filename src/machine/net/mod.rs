@@ -15,7 +15,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub(super) use self::flow::Flow;
-pub(crate) use self::names::{Asked, NameServer};
+use self::names::Names;
+pub(crate) use self::names::{Asked, NameServer, Reach};
 use super::schedule::Event;
 use super::{Core, Faults, Machine, State};
 use crate::policy::Rng;
@@ -48,6 +49,8 @@ pub(crate) enum NetEvent {
 
 /// A datagram on its way to a name server.
 pub(crate) struct Question {
+    /// The port that it comes from.
+    pub(super) from: u16,
     pub(super) ring: usize,
     pub(super) socket: u64,
     pub(super) to: SocketAddr,
@@ -90,6 +93,7 @@ pub(crate) struct Io<'a> {
     pub(crate) rng: &'a mut Rng,
     pub(crate) faults: &'a mut Faults,
     pub(crate) address: SocketAddr,
+    pub(crate) now: Tick,
     commands: Vec<Command>,
 }
 
@@ -153,7 +157,7 @@ enum Listener {
 #[derive(Default)]
 pub(super) struct Net {
     listeners: BTreeMap<SocketAddr, Listener>,
-    names: BTreeMap<SocketAddr, Rc<std::cell::RefCell<dyn NameServer>>>,
+    names: BTreeMap<SocketAddr, Names>,
     /// Questions that were sent to name servers.
     questions: usize,
     flows: BTreeMap<u64, Flow>,
@@ -163,6 +167,8 @@ pub(super) struct Net {
     most: BTreeMap<SocketAddr, usize>,
     /// Addresses that a client tried to reach, and when.
     dialed: BTreeMap<SocketAddr, Vec<Tick>>,
+    /// No core has an address of IPv6.
+    lacks_v6: bool,
 }
 
 impl Machine {
@@ -186,19 +192,27 @@ impl Machine {
         self.with(|state| state.net.listeners.insert(address, Listener::Fails(errno)));
     }
 
-    /// Puts a name server at `address`.
-    pub(crate) fn serve_names(
-        &self,
-        address: SocketAddr,
-        server: Rc<std::cell::RefCell<dyn NameServer>>,
-    ) {
-        self.with(|state| state.net.names.insert(address, server));
-    }
-
     /// Nothing passes between `core` (or all) and `address` until `until`; what is sent meanwhile
     /// arrives afterwards, as TCP sends it again.
     pub(crate) fn cut(&self, core: Option<Core>, address: IpAddr, until: Tick) {
         self.with(|state| state.net.cuts.insert((core, address), until));
+    }
+
+    /// The address from which `core` would send to `to`: each has one of each family, unless the
+    /// machine has no IPv6.
+    pub(crate) fn source_of(&self, core: Core, to: IpAddr) -> Option<IpAddr> {
+        let number = core as u16 + 1;
+        match to {
+            _ if to.is_loopback() => Some(to),
+            IpAddr::V4(_) => Some(IpAddr::from([10, 255, 0, number as u8])),
+            IpAddr::V6(_) if self.with(|state| state.net.lacks_v6) => None,
+            IpAddr::V6(_) => Some(IpAddr::from([0x2001, 0xDB8, 0xFFFF, 0, 0, 0, 0, number])),
+        }
+    }
+
+    /// Whether the machine has addresses of IPv6.
+    pub(crate) fn set_ipv6(&self, on: bool) {
+        self.with(|state| state.net.lacks_v6 = !on);
     }
 
     /// No path is cut any more.

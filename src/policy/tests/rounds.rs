@@ -1,10 +1,12 @@
 //! Attempts that fail: rounds, pauses, and who is told.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::super::event::{Action, CloseReason, ConnKey, Event, Return};
 use super::super::harness::MS;
 use super::{is_dial, with};
+use crate::target::Target;
 
 fn is_permit(action: &Action) -> bool {
     matches!(action, Action::AcquirePermit { .. })
@@ -111,8 +113,9 @@ fn an_answer_that_expires_at_once_is_good_for_one_connection() {
     h.asked.clear();
     h.event(Event::Resolved {
         endpoint: ep,
-        addresses: Rc::new([([127, 0, 0, 1], 80).into()]),
+        targets: Rc::new([Target::new(([127, 0, 0, 1], 80).into())]),
         expires: h.now,
+        is_fresh: true,
     });
     let permit = h.asked.pop_front().unwrap();
     assert!(is_permit(&permit));
@@ -128,8 +131,9 @@ fn an_answer_without_addresses_is_a_failure() {
     let waiter = h.wait(ep);
     h.event(Event::Resolved {
         endpoint: ep,
-        addresses: Rc::new([]),
+        targets: Rc::new([]),
         expires: h.now.plus(MS),
+        is_fresh: true,
     });
     let text = h.failure(waiter).unwrap().to_string();
     assert_eq!(text, "the answer has no address, connecting to a:1");
@@ -270,6 +274,8 @@ fn failures_before_a_success_do_not_count() {
         s.connect_retry_count = 1;
         s.get_timeout = MS * 1_000;
     });
+    // Of these answers none is refreshed.
+    h.ttl = Duration::MAX;
     let ep = h.endpoint("a:1");
     h.wait(ep);
     h.refuse_dials();

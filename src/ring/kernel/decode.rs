@@ -50,8 +50,8 @@ impl Raw {
 ///
 /// # Safety
 ///
-/// What the entry points at is valid until its final completion (D1): the address of a connect and
-/// a time limit are read here, the bytes of a send later.
+/// What the entry points at is valid until its final completion (D1): the addresses of a bind
+/// and a connect and a time limit are read here, the bytes of a send later.
 pub(super) unsafe fn decode(entry: &Entry) -> Request {
     const { assert!(size_of::<Entry>() == 64) };
     // SAFETY: an entry is 64 bytes of integers (`repr(C)`), all written when it was zeroed.
@@ -91,6 +91,11 @@ unsafe fn operation(raw: &Raw) -> Op {
             None => Op::Refused,
         },
         // SAFETY: the address is in the dial, by the caller's promise.
+        opcode::Bind::CODE if fixed => match unsafe { address(raw.u64(16), raw.u64(8)) } {
+            Some(to) => Op::Bind { slot, to },
+            None => Op::Refused,
+        },
+        // SAFETY: the address is in the dial, by the caller's promise.
         opcode::Connect::CODE if fixed => match unsafe { address(raw.u64(16), raw.u64(8)) } {
             Some(to) => Op::Connect { slot, to },
             None => Op::Refused,
@@ -110,6 +115,7 @@ unsafe fn operation(raw: &Raw) -> Op {
         opcode::Send::CODE if fixed => Op::Send {
             slot,
             bytes: Lent::new(raw.u64(16) as *const u8, raw.u32(24) as usize),
+            all: raw.u32(28) & libc::MSG_WAITALL as u32 != 0,
         },
         opcode::Shutdown::CODE if fixed => Op::Shutdown { slot },
         opcode::Close::CODE if raw.u32(44) != 0 => Op::Close {

@@ -56,6 +56,10 @@ pub(crate) enum Op {
         name: (u32, u32),
         value: i32,
     },
+    Bind {
+        slot: u32,
+        to: SocketAddr,
+    },
     Connect {
         slot: u32,
         to: SocketAddr,
@@ -67,9 +71,11 @@ pub(crate) enum Op {
         slot: u32,
         trunc: bool,
     },
+    /// With `all`, of a stream: all of the bytes, or it counts as failed.
     Send {
         slot: u32,
         bytes: Lent,
+        all: bool,
     },
     /// Of the write side.
     Shutdown {
@@ -107,12 +113,13 @@ impl Lent {
         self.len
     }
 
-    /// Up to `most` of the bytes, copied. Not after the request's final completion.
-    pub(crate) fn copy(&self, most: usize) -> Vec<u8> {
-        let len = self.len.min(most);
+    /// Up to `most` of the bytes from `first` on, copied. Not after the request's final completion.
+    pub(crate) fn copy(&self, first: usize, most: usize) -> Vec<u8> {
         // SAFETY: who pushed the entry keeps the bytes until its final completion (D1), and the
         // machine copies them only before.
-        unsafe { std::slice::from_raw_parts(self.start, len) }.to_vec()
+        let bytes = unsafe { std::slice::from_raw_parts(self.start, self.len) };
+        let rest = bytes.get(first..).unwrap_or_default();
+        rest[..rest.len().min(most)].to_vec()
     }
 }
 

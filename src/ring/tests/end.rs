@@ -21,7 +21,7 @@ fn p2_p15_a_drain_ends_fifty_receives_and_sends() {
     }
     ring.submit().unwrap();
     let (_listener, address) = listener();
-    let _ = ring.datagram(address, vec![1]);
+    let _ = ring.query(address, Transport::Udp, vec![1], &[]);
     assert!(ring.ops.in_flight() >= 50);
     let drained = ring.drain(PATIENCE);
     assert!(drained.clean);
@@ -40,7 +40,7 @@ fn p2_p15_a_drain_ends_fifty_receives_and_sends() {
         ring.poll_event(),
         Some(Event::ConnectFailed { .. })
     ));
-    assert!(ring.datagram(address, vec![1]).is_err());
+    assert!(ring.query(address, Transport::Udp, vec![1], &[]).is_err());
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_drain_takes_back_what_was_not_pushed_yet() {
     (1..100).for_each(|index| ring.connect(key(index), address, &options(), CONNECT));
     ring.submit().unwrap();
     (100..200).for_each(|index| ring.connect(key(index), address, &options(), CONNECT));
-    let _ = ring.datagram(address, vec![1]);
+    let _ = ring.query(address, Transport::Udp, vec![1], &[]);
     ring.close(key(7));
     let before = ring.stats().sqes;
     assert!(ring.drain(PATIENCE).clean);

@@ -11,17 +11,18 @@ mod op;
 #[cfg(feature = "sim")]
 mod orders;
 mod peer;
+mod query;
 mod queue;
 mod recv;
 mod send;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::ring::conn::{Conn, Recv};
 use crate::ring::queue::Flush;
-use crate::ring::{Event, Ring, RingConfig, SocketOptions, Tweaks};
+use crate::ring::{Event, Ring, RingConfig, SocketOptions, Transport, Tweaks};
 use crate::slot::Key;
 
 /// No test waits longer for anything. Reaching it is a failure, not a measurement.
@@ -32,7 +33,7 @@ pub(super) fn config() -> RingConfig {
     RingConfig {
         entries: 64,
         max_connections: 16,
-        max_datagrams: 4,
+        max_queries: 4,
         recv_buffers: 16,
         recv_buffer_size: 1024,
         recv_limit: 8 * 1024,
@@ -60,6 +61,17 @@ pub(super) fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
+}
+
+/// A port that no socket of datagrams has, below those that the kernel chooses from, so that it
+/// stays free.
+pub(super) fn free_port() -> u16 {
+    loop {
+        let port = 10_000 + (crate::ring::random_seed().unwrap() % 20_000) as u16;
+        if UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// An address that nobody listens on, and that nobody else gets while the socket lives.

@@ -33,6 +33,7 @@ fn dial() -> OpBox<Dial> {
     };
     OpBox::new(Dial {
         address: Address { v4 },
+        local: Address { v4 },
         address_len: size_of::<libc::sockaddr_in>() as u32,
         timeout: io_uring::types::Timespec::new(),
         options: [1; Kind::OPTIONS.len()],

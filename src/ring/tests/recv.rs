@@ -216,68 +216,6 @@ fn users_that_keep_chunks_cannot_take_every_buffer() {
 }
 
 #[test]
-fn datagrams_go_and_come() {
-    let mut ring = ring(config());
-    let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    server.set_read_timeout(Some(PATIENCE)).unwrap();
-    let address = server.local_addr().unwrap();
-    let before = ring.stats().enters;
-    let one = ring.datagram(address, b"question".to_vec()).unwrap();
-    ring.submit().unwrap();
-    assert_eq!(ring.stats().enters, before + 1);
-    let mut bytes = [0; 64];
-    let (count, from) = server.recv_from(&mut bytes).unwrap();
-    assert_eq!(&bytes[..count], b"question");
-    server.send_to(b"answer", from).unwrap();
-    server.send_to(&[5; 3000], from).unwrap();
-    let mut got = Vec::new();
-    ring.until(|_, event| {
-        if let Some(Event::Datagram {
-            key,
-            bytes,
-            truncated,
-        }) = event
-        {
-            assert_eq!(key, one);
-            got.push((bytes, truncated));
-        }
-        got.len() == 2
-    });
-    assert_eq!(got[0], (b"answer".to_vec(), false));
-    assert_eq!(got[1], (vec![5; 1024], true));
-    ring.close_datagram(one);
-    assert!(matches!(ring.next(), Event::DatagramClosed { key } if key == one));
-    ring.assert_clean();
-}
-
-#[test]
-fn k3_a_datagram_nobody_takes_fails_and_slots_are_bounded() {
-    let mut ring = ring(config());
-    let server = std::net::UdpSocket::bind("127.0.0.9:0").unwrap();
-    let address = server.local_addr().unwrap();
-    let keys: Vec<_> = (0..4)
-        .map(|_| ring.datagram(address, vec![1]).unwrap())
-        .collect();
-    let full = ring.datagram(address, vec![1]).unwrap_err();
-    assert_eq!(full.kind(), crate::error::ErrorKind::Exhausted);
-    for key in keys {
-        ring.close_datagram(key);
-        assert!(matches!(ring.next(), Event::DatagramClosed { .. }));
-    }
-    drop(server);
-    let refused = ring.datagram(address, vec![1]).unwrap();
-    match ring.next() {
-        Event::DatagramFailed { key, errno } => {
-            assert_eq!((key, errno), (refused, libc::ECONNREFUSED));
-        }
-        other => panic!("{other:?}"),
-    }
-    ring.close_datagram(refused);
-    assert!(matches!(ring.next(), Event::DatagramClosed { .. }));
-    ring.assert_clean();
-}
-
-#[test]
 fn s9_slots_are_reused_at_once_without_old_bytes() {
     let mut ring = ring(config());
     let mut held = None;

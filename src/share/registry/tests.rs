@@ -9,6 +9,7 @@ fn registry(shards: usize, endpoints: usize, permits: u32) -> Arc<Registry<&'sta
         permits,
         gauges: 1,
         counters: 1,
+        stale: std::time::Duration::from_secs(60),
     }))
 }
 
@@ -168,7 +169,7 @@ mod by_hand {
     #[test]
     fn an_index_whose_epochs_are_used_up_is_not_taken_again() {
         let registry = registry(1, 8, 1);
-        write(&registry.members.seats)[0].epoch = u32::MAX - 2;
+        registry.members.set_epoch(0, u32::MAX - 2);
         let last = registry.join().unwrap();
         assert_eq!(last.id().epoch, u32::MAX - 1);
         drop(last);

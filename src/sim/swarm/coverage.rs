@@ -6,7 +6,8 @@ pub type Meeting = (&'static str, &'static str);
 
 /// Every meeting that can happen. What is not here cannot: the shell tells a connection's facts only
 /// in the stages that it asked them for (`Connected` in Dialing alone), an endpoint's answers only
-/// to its questions (`Resolved` while it is resolving), and between the question for a permit and
+/// to its questions (`Resolved` while it is resolving, which it may be for its own sake in any of
+/// its states), and between the question for a permit and
 /// its answer nothing else comes but news of other cores.
 pub const EXPECTED: &[Meeting] = &[
     ("Asked", "Demand"),
@@ -31,6 +32,7 @@ pub const EXPECTED: &[Meeting] = &[
     ("Queued", "DemandEnds"),
     ("Queued", "DemandRenewed"),
     ("Queued", "PermitGranted"),
+    ("Queued", "Resolved"),
     ("Resolving", "Demand"),
     ("Resolving", "DemandEnds"),
     ("Resolving", "DemandRenewed"),

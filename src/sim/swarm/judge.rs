@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::plan::Service;
 use crate::machine::{Fault, State, Step};
-use crate::sim::names::FORGED;
+use crate::sim::LIE;
 use crate::sim::world::World;
 
 /// Looks at a world between its steps.
@@ -87,7 +87,7 @@ impl Judge {
         let dialed = world.machine.dialed();
         let wrong = dialed.iter().find(|it| !self.addresses.contains(it));
         match wrong {
-            Some(address) if address.ip() == FORGED => Err(format!(
+            Some(address) if address.ip() == LIE => Err(format!(
                 "I10: {address} was dialed, which only a forged answer named"
             )),
             Some(address) => Err(format!("I10: {address} was dialed, which no answer named")),
@@ -95,7 +95,8 @@ impl Judge {
         }
     }
 
-    /// Connections differ by at most one for each core (I14).
+    /// Connections differ by at most one for each core (I14), over the addresses that are preferred:
+    /// those of IPv6, if there are any.
     ///
     /// # Errors
     ///
@@ -107,7 +108,11 @@ impl Judge {
         cores: usize,
     ) -> Result<(), String> {
         let count = |address: &SocketAddr| world.machine.sockets_to(&[*address]);
-        let counts: Vec<usize> = service.addresses.iter().map(count).collect();
+        let is_preferred = |address: &&SocketAddr| {
+            address.is_ipv6() || service.addresses.iter().all(SocketAddr::is_ipv4)
+        };
+        let preferred = service.addresses.iter().filter(is_preferred);
+        let counts: Vec<usize> = preferred.map(count).collect();
         let (most, least) = (counts.iter().max(), counts.iter().min());
         match (most, least) {
             (Some(most), Some(least)) if most - least > cores => Err(format!(

@@ -4,7 +4,7 @@
 //! Promise: everything follows from the seed; taking a fault out of a plan leaves the rest of the
 //! plan as it was.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::Config;
@@ -25,10 +25,14 @@ pub(super) struct Service {
 /// Something that happens to the world at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blow {
+    /// A name has those of its addresses alone whose bits are set, for a while.
+    Rename(usize, u64, Duration),
     /// A server restarts and is gone for a while.
     Restart(SocketAddr, Duration),
     /// All servers are gone; with `true` nothing answers at all.
     Outage(Duration, bool),
+    /// All name servers are gone; with `true` nothing answers at all.
+    NamesGone(Duration, bool),
     /// The link to an address is down.
     Flap(SocketAddr),
     /// Nothing runs on a core, or on any.
@@ -56,8 +60,8 @@ pub(super) struct Plan {
     pub(super) rounds: u64,
     /// All clients begin at one moment.
     pub(super) at_once: bool,
-    /// One address is dead until the faults end.
-    pub(super) dead: Option<SocketAddr>,
+    /// Addresses that are dead until the faults end.
+    pub(super) dead: Vec<SocketAddr>,
 }
 
 fn ms(millis: u64) -> Duration {
@@ -76,13 +80,11 @@ impl Plan {
         let rounds = 1 + rng.below(4);
         let mut faults = Faults::draw(&mut rng);
         let planned = blows(&mut rng, &faults, cores, &services);
-        let first = services[0].addresses[0];
-        let dead = faults.has(Fault::DeadAddress).then_some(first);
-        let dead = dead.filter(|_| services[0].addresses.len() > 1);
         let at_once = faults.has(Fault::ManyTimers);
         for fault in without {
             faults.set(*fault, 0);
         }
+        let dead = dead(&faults, &services);
         let blows = planned.into_iter();
         Self {
             seed,
@@ -97,10 +99,22 @@ impl Plan {
             clients,
             rounds,
             at_once: at_once && faults.has(Fault::ManyTimers),
-            dead: dead.filter(|_| faults.has(Fault::DeadAddress)),
+            dead,
             faults,
         }
     }
+}
+
+/// The addresses that never answer.
+fn dead(faults: &Faults, services: &[Service]) -> Vec<SocketAddr> {
+    let first =
+        Some(&services[0].addresses).filter(|all| all.len() > 1 && faults.has(Fault::DeadAddress));
+    let first = first.map(|all| all[0]);
+    let all = services.iter().flat_map(|service| &service.addresses);
+    let is_silent = |address: &SocketAddr| faults.has(Fault::FamilySilent) && address.is_ipv6();
+    all.filter(|address| is_silent(address) || first == Some(**address))
+        .copied()
+        .collect()
 }
 
 fn services(rng: &mut Rng) -> Vec<Service> {
@@ -108,9 +122,15 @@ fn services(rng: &mut Rng) -> Vec<Service> {
     (0..count)
         .map(|n| {
             let addresses = 1 + rng.below(4);
+            let families = rng.below(3);
             let address = |last| {
-                let ip = Ipv4Addr::new(10, 0, n as u8, 1 + last as u8);
-                SocketAddr::new(IpAddr::V4(ip), 7000)
+                let v4 = Ipv4Addr::new(10, 0, n as u8, 1 + last as u8);
+                let v6 = Ipv6Addr::new(0x2001, 0xDB8, 0, 0, 0, 0, n as u16, 1 + last as u16);
+                let ip = match (families, last % 2) {
+                    (0, _) | (1, 1) => IpAddr::V6(v6),
+                    _ => IpAddr::V4(v4),
+                };
+                SocketAddr::new(ip, 7000)
             };
             Service {
                 name: format!("service{n}.test"),
@@ -133,7 +153,7 @@ fn config(rng: &mut Rng) -> Config {
         min_idle: usize::from(rng.below(4) == 0),
         max_connecting: 1 + rng.below(3) as usize,
         get_timeout: ms(300 + rng.below(1500)),
-        connect_timeout: ms(50 + rng.below(300)),
+        connect_timeout: ms(50 + rng.below(900)),
         connect_retry_count: rng.below(3) as u32,
         connect_retry_delay: ms(5 + rng.below(30)),
         connect_retry_delay_max: ms(100),
@@ -197,11 +217,18 @@ fn blows(
         service.addresses[rng.below(service.addresses.len() as u64) as usize]
     };
     let core = |rng: &mut Rng| rng.below(cores as u64) as usize;
+    plan(rng, Fault::AddressesChange, &|rng| {
+        let service = rng.below(services.len() as u64) as usize;
+        Blow::Rename(service, 1 + rng.below(15), ms(rng.below(30_000)))
+    });
     plan(rng, Fault::Restart, &|rng| {
         Blow::Restart(address(rng), ms(rng.below(300)))
     });
     plan(rng, Fault::Outage, &|rng| {
         Blow::Outage(ms(100 + rng.below(2000)), rng.below(2) == 0)
+    });
+    plan(rng, Fault::NamesGone, &|rng| {
+        Blow::NamesGone(ms(100 + rng.below(2000)), rng.below(2) == 0)
     });
     plan(rng, Fault::Flap, &|rng| Blow::Flap(address(rng)));
     plan(rng, Fault::Stopped, &|_| {

@@ -2,7 +2,7 @@
 //! the end in which everything must be given back.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -124,17 +124,33 @@ impl Schedule {
     // -- trouble -------------------------------------------------------------------------------
 
     fn servers(&self) {
-        for service in &self.plan.services {
-            let addresses: Vec<IpAddr> = service.addresses.iter().map(|it| it.ip()).collect();
-            self.world.set_name(&service.name, &addresses, service.ttl);
+        for service in 0..self.plan.services.len() {
+            self.name(service, u64::MAX);
         }
         self.listen();
-        if let Some(dead) = self.plan.dead {
-            self.world
-                .machine
-                .with(|state| state.faults.count(Fault::DeadAddress));
-            self.world.machine.black_hole(dead);
+        for dead in &self.plan.dead {
+            let fault = match dead {
+                SocketAddr::V6(_) if self.plan.faults.has(Fault::FamilySilent) => {
+                    Fault::FamilySilent
+                }
+                _ => Fault::DeadAddress,
+            };
+            let machine = &self.world.machine;
+            machine.with(|state| state.faults.count(fault));
+            machine.black_hole(*dead);
         }
+    }
+
+    /// The name has those of its addresses whose bits are set; all, if it would have none.
+    fn name(&self, service: usize, bits: u64) {
+        let service = &self.plan.services[service];
+        let all = service.addresses.iter().map(|it| it.ip()).enumerate();
+        let named = all.clone().filter(|(at, _)| bits & (1 << at) != 0);
+        let mut addresses: Vec<IpAddr> = named.map(|(_, ip)| ip).collect();
+        if addresses.is_empty() {
+            addresses = all.map(|(_, ip)| ip).collect();
+        }
+        self.world.set_name(&service.name, &addresses, service.ttl);
     }
 
     fn listen(&self) {
@@ -144,6 +160,12 @@ impl Schedule {
                 Box::new(Responder::new(truth.clone()))
             });
             self.world.machine.listen(*address, accept);
+        }
+    }
+
+    fn names(&self) {
+        for server in self.world.name_servers() {
+            server.come_back();
         }
     }
 
@@ -216,6 +238,12 @@ impl Schedule {
         machine.note(|| format!("{blow:?}"));
         let count = |fault| machine.with(|state| state.faults.count(fault));
         match blow {
+            Blow::Rename(service, bits, time) => {
+                count(Fault::AddressesChange);
+                self.name(service, bits);
+                self.until(time, |world| !world.machine.is_awaiting())?;
+                self.name(service, u64::MAX);
+            }
             Blow::Restart(address, gone) => {
                 count(Fault::Restart);
                 machine.reset_all(address);
@@ -234,6 +262,17 @@ impl Schedule {
                 }
                 self.until(time, |_| false)?;
                 self.listen();
+            }
+            Blow::NamesGone(time, silent) => {
+                count(Fault::NamesGone);
+                for server in world.name_servers() {
+                    match silent {
+                        true => server.vanish(),
+                        false => server.refuse(),
+                    }
+                }
+                self.until(time, |_| false)?;
+                self.names();
             }
             Blow::Flap(address) => {
                 count(Fault::Flap);
@@ -325,9 +364,17 @@ impl Schedule {
         machine.with(|state| state.faults.end());
         machine.thaw();
         self.listen();
+        self.names();
         machine.heal();
         drop(self.attic.borrow_mut().drain(..).collect::<Vec<_>>());
-        self.until(Duration::from_secs(3), |_| false)?;
+        let renamed = self
+            .plan
+            .blows
+            .iter()
+            .any(|(_, blow)| matches!(blow, Blow::Rename(..)));
+        // What was known of a name is good for as long as its answers.
+        let settled = Duration::from_secs(if renamed { 25 } else { 3 });
+        self.until(settled, |_| false)?;
         for core in 0..self.plan.cores {
             if world
                 .shard(core)

@@ -13,7 +13,7 @@ use crate::ring::kernel::Kernel;
 use crate::ring::probe;
 use crate::ring::queue::{Flush, Queue};
 use crate::ring::signal::Signal;
-use crate::ring::tests::{PATIENCE, deaf, full_listener};
+use crate::ring::tests::{PATIENCE, deaf, free_port, full_listener};
 
 struct Loopback {
     listener: TcpListener,
@@ -21,6 +21,7 @@ struct Loopback {
     deaf: (OwnedFd, SocketAddr),
     full: Option<((OwnedFd, TcpStream), SocketAddr)>,
     datagrams: UdpSocket,
+    asked_from: u16,
 }
 
 /// A rig on the kernel; `None` if it cannot set options on direct descriptors.
@@ -39,9 +40,20 @@ pub(super) fn rig(size: Size) -> Option<Rig> {
         deaf: deaf(),
         full: None,
         datagrams: UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
+        asked_from: 0,
     };
     let queue = Queue::new(Kernel::linux(ring));
     Some(Rig::new(queue, pool, Box::new(world)))
+}
+
+/// Whether ports are kept for the privileged. This thread is not one of them from now on.
+pub(super) fn keeps_low_ports() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let mut mine = capabilities(None).unwrap();
+    mine.effective.remove(CapabilitySet::NET_BIND_SERVICE);
+    set_capabilities(None, mine).unwrap();
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    first.is_ok_and(|first| first.trim() == "1024")
 }
 
 impl World for Loopback {
@@ -112,7 +124,16 @@ impl World for Loopback {
         for answer in answers {
             self.datagrams.send_to(answer, from).unwrap();
         }
+        self.asked_from = from.port();
         len
+    }
+
+    fn asked_from(&self) -> u16 {
+        self.asked_from
+    }
+
+    fn free_port(&mut self) -> u16 {
+        free_port()
     }
 
     fn settle(&mut self) {}

@@ -72,15 +72,24 @@ impl Peer for Other {
 struct Answers {
     next: Vec<&'static [u8]>,
     asked: Option<usize>,
+    from: u16,
 }
 
 impl NameServer for Answers {
     fn question(&mut self, asked: &mut Asked<'_>, bytes: &[u8]) {
         self.asked = Some(bytes.len());
+        self.from = asked.from;
         for (at, answer) in self.next.drain(..).enumerate() {
             // One after the other, as on loopback.
             asked.answer(PASSAGE * at as u32, answer.to_vec());
         }
+    }
+
+    fn accept(&mut self) -> Box<dyn Peer> {
+        Box::new(Other {
+            remote: Rc::default(),
+            reads: true,
+        })
     }
 }
 
@@ -89,6 +98,7 @@ struct Simulated {
     accepted: Rc<RefCell<VecDeque<Rc<RefCell<Remote>>>>>,
     peers: Vec<Rc<RefCell<Remote>>>,
     answers: Rc<RefCell<Answers>>,
+    ports: u16,
 }
 
 fn place(place: Place) -> SocketAddr {
@@ -130,6 +140,7 @@ pub(super) fn rig(seed: u64, size: Size) -> Rig {
         accepted,
         peers: Vec::new(),
         answers,
+        ports: 5000,
     };
     Rig::new(queue, pool, Box::new(world))
 }
@@ -195,9 +206,19 @@ impl World for Simulated {
         *self.answers.borrow_mut() = Answers {
             next: answers.to_vec(),
             asked: None,
+            from: 0,
         };
         self.until(|| self.answers.borrow().asked.is_some());
         self.answers.borrow().asked.unwrap_or(usize::MAX)
+    }
+
+    fn asked_from(&self) -> u16 {
+        self.answers.borrow().from
+    }
+
+    fn free_port(&mut self) -> u16 {
+        self.ports += 1;
+        self.ports
     }
 
     fn settle(&mut self) {

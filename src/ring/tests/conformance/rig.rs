@@ -76,6 +76,10 @@ pub(super) trait World {
     fn act(&mut self, at: usize, act: Act) -> Option<String>;
     /// Takes a datagram and answers it.
     fn answer(&mut self, answers: &[&'static [u8]]) -> usize;
+    /// The port that the last datagram came from.
+    fn asked_from(&self) -> u16;
+    /// A port that no socket of datagrams has, another one each time.
+    fn free_port(&mut self) -> u16;
     /// Lets what is under way arrive.
     fn settle(&mut self);
     /// Waits for a completion; `false` if none will come.
@@ -148,6 +152,17 @@ impl Rig {
         entry.build()
     }
 
+    /// A port for a socket of datagrams.
+    pub(super) fn bind(&mut self, slot: u32, port: u16, link: Flags) -> Entry {
+        let to = self.world.address(Place::Datagrams);
+        self.dials
+            .push(OpBox::new(opcode::dial_from(to, Some(port))));
+        let dial = &self.dials[self.dials.len() - 1];
+        let address = (&raw const dial.local).cast();
+        let entry = raw::Bind::new(Fixed(slot), address, dial.address_len);
+        entry.build().flags(link)
+    }
+
     /// Linked to the next entry, as the ring has it.
     pub(super) fn connect(&mut self, slot: u32, place: Place) -> Entry {
         let dial = self.dial(place, Duration::ZERO);
@@ -176,6 +191,15 @@ impl Rig {
         let mut kept = OpBytes::with_capacity(bytes.len());
         kept.extend(bytes);
         let entry = opcode::send(slot, kept.as_ptr(), kept.len());
+        self.bytes.push(kept);
+        entry
+    }
+
+    /// All of the bytes, linked to the next entry, as the ring has it.
+    pub(super) fn send_query(&mut self, slot: u32, bytes: &[u8]) -> Entry {
+        let mut kept = OpBytes::with_capacity(bytes.len());
+        kept.extend(bytes);
+        let entry = opcode::send_query(slot, kept.as_ptr(), kept.len());
         self.bytes.push(kept);
         entry
     }
@@ -291,6 +315,20 @@ impl Rig {
         let mut lines = self.take(count);
         lines.sort();
         self.log.extend(lines);
+    }
+
+    /// The next completion, of the entry called `name`: some of its bytes, and not all.
+    pub(super) fn in_part(&mut self, name: &str, all: usize) {
+        let line = self.take(1).remove(0);
+        let count = line
+            .strip_prefix(name)
+            .and_then(|rest| rest.trim().parse().ok());
+        let is_part = count.is_some_and(|count| (1..all).contains(&count));
+        self.log.push(if is_part {
+            format!("{name} in part")
+        } else {
+            line
+        });
     }
 
     /// Gives back the buffers that were held.

@@ -21,6 +21,7 @@ const MOST_STEPS: usize = 200;
 const NOTHING: May = May {
     socket: &[0],
     option: &[0],
+    bind: &[0],
     connect: &[(0, -libc::ECANCELED)],
     recv: &[],
     pieces: 0,
@@ -47,6 +48,9 @@ struct Run {
     reads: bool,
     /// Buffers of the user's that were given and are not back.
     owned: usize,
+    /// With which numbers a question may fail, and whether it has.
+    failures: &'static [i32],
+    failed: bool,
     trail: Vec<Step>,
 }
 
@@ -64,7 +68,7 @@ impl Run {
         let config = RingConfig {
             entries: 16,
             max_connections: 1,
-            max_datagrams: 1,
+            max_queries: 1,
             recv_buffers: 2,
             recv_buffer_size: 64,
             recv_limit: 5,
@@ -79,6 +83,8 @@ impl Run {
             closed: false,
             reads: false,
             owned: 0,
+            failures: &[],
+            failed: false,
             trail: Vec::new(),
         }
     }
@@ -121,7 +127,7 @@ impl Run {
                 assert!(!self.closed);
                 self.free();
             }
-            Event::Closed { key } | Event::DatagramClosed { key } => {
+            Event::Closed { key } | Event::QueryClosed { key } => {
                 assert!(self.closed && key == self.key && known != Known::Free);
                 self.free();
             }
@@ -132,8 +138,13 @@ impl Run {
             | Event::WriteFailed { .. } => {
                 assert!(known == Known::Open && !self.closed, "{event:?}");
             }
-            Event::Datagram { .. } | Event::DatagramFailed { .. } => {
-                assert!(known != Known::Free, "{event:?}");
+            Event::QueryBytes { .. } | Event::QueryFailed { .. } => {
+                assert!(known != Known::Free && !self.closed, "{event:?}");
+                assert!(!self.failed, "{event:?} after a failure");
+                if let Event::QueryFailed { errno, .. } = event {
+                    assert!(self.failures.contains(&errno), "{errno}");
+                    self.failed = true;
+                }
             }
             Event::Fatal { error } => panic!("{error}"),
         }
@@ -303,6 +314,14 @@ fn k14_k10_k12_e10_every_order_of_a_close_a_receive_and_a_send() {
     });
 }
 
+fn asking(choices: &Rc<Choices>, may: May, transport: Transport, ports: &[u16]) -> Run {
+    let mut run = Run::new(choices, may);
+    let to = ([10, 0, 0, 1], 53).into();
+    let asked = run.ring.query(to, transport, b"question".to_vec(), ports);
+    run.key = asked.unwrap();
+    run
+}
+
 #[test]
 fn k3_k14_every_order_of_a_question_and_its_close() {
     let may = May {
@@ -310,9 +329,69 @@ fn k3_k14_every_order_of_a_question_and_its_close() {
         ..NOTHING
     };
     every_order("question, close", may, |choices, may| {
-        let mut run = Run::new(choices, may);
-        let to = ([10, 0, 0, 1], 53).into();
-        run.key = run.ring.datagram(to, b"question".to_vec()).unwrap();
+        asking(choices, may, Transport::Udp, &[])
+    });
+}
+
+#[test]
+fn d38_d1_k14_every_order_of_a_question_whose_ports_are_taken_and_its_close() {
+    let may = May {
+        bind: &[0, -libc::EADDRINUSE],
+        recv: &[-libc::ECONNREFUSED],
+        ..NOTHING
+    };
+    every_order("ports, question, close", may, |choices, may| {
+        let mut run = asking(choices, may, Transport::Udp, &[4000]);
+        run.failures = &[libc::ECONNREFUSED];
+        run
+    });
+}
+
+#[test]
+fn d38_every_port_that_is_taken_is_followed_by_the_next_and_another_reason_by_the_kernels_choice() {
+    for (errno, binds) in [
+        (libc::EADDRINUSE, 3),
+        (libc::EACCES, 3),
+        (libc::EPERM, 1),
+        (libc::EINVAL, 1),
+    ] {
+        let binding: &'static [i32] = Box::leak(Box::new([-errno]));
+        let may = May {
+            bind: binding,
+            ..NOTHING
+        };
+        every_path(|choices| {
+            let mut run = Run::new(choices, may);
+            run.kernel.smooth.set(true);
+            let to = ([10, 0, 0, 1], 53).into();
+            let question = b"question".to_vec();
+            let asked = run.ring.query(to, Transport::Udp, question, &[1, 2, 3]);
+            run.key = asked.unwrap();
+            while run.ring.has_completions() || run.ring.needs_submit() {
+                run.turn();
+            }
+            assert_eq!(run.kernel.binds.get(), binds, "{errno}");
+            run.closed = true;
+            run.ring.close_query(run.key);
+            while run.known != Known::Free {
+                run.turn();
+            }
+        });
+    }
+}
+
+#[test]
+fn d17_k14_every_order_of_a_question_in_a_stream_and_its_close() {
+    let may = May {
+        connect: &[(0, 0), (-libc::ECONNREFUSED, 0)],
+        send: &[8, 3, -libc::EPIPE],
+        recv: &[0, -libc::ECONNRESET],
+        pieces: 1,
+        ..NOTHING
+    };
+    every_order("stream, question, close", may, |choices, may| {
+        let mut run = asking(choices, may, Transport::Tcp, &[]);
+        run.failures = &[0, libc::ECONNREFUSED, libc::EPIPE, libc::ECONNRESET];
         run
     });
 }

@@ -24,7 +24,9 @@ pub(super) struct May {
     pub(super) socket: &'static [i32],
     /// Results of an option.
     pub(super) option: &'static [i32],
-    /// Results of a connect and of its limit.
+    /// Results of a bind.
+    pub(super) bind: &'static [i32],
+    /// Results of a connect and of its limit; if it has none, only the first count.
     pub(super) connect: &'static [(i32, i32)],
     /// Final results of a receive.
     pub(super) recv: &'static [i32],
@@ -60,8 +62,8 @@ struct State {
     due: Vec<Due>,
     posted: VecDeque<Cqe>,
     buffers: Option<Buffers>,
-    /// Whether the slot holds a socket.
-    slots: Vec<bool>,
+    /// Whether the slot holds a socket, and whether that is one of datagrams.
+    slots: Vec<Option<bool>>,
     /// Pieces that have not come.
     pieces: usize,
 }
@@ -82,12 +84,14 @@ pub(super) struct Script {
     may: May,
     /// Whether all that can end well does so at once.
     pub(super) smooth: Cell<bool>,
+    /// How many binds it was asked for.
+    pub(super) binds: Cell<usize>,
 }
 
 impl Script {
     pub(super) fn new(choices: &Rc<Choices>, may: May) -> Rc<Self> {
         let state = State {
-            slots: vec![false; 2],
+            slots: vec![None; 2],
             pieces: may.pieces,
             ..State::default()
         };
@@ -96,6 +100,7 @@ impl Script {
             choices: Rc::clone(choices),
             may,
             smooth: Cell::new(false),
+            binds: Cell::new(0),
         })
     }
 
@@ -105,7 +110,7 @@ impl Script {
         let mut acts: Vec<Act> = (0..state.due.len()).map(Act::Post).collect();
         for (at, doing) in state.doing.iter().enumerate() {
             let ends = match doing.request.op {
-                Op::Connect { .. } => 2 * self.connect_ends(doing).len(),
+                Op::Connect { .. } if doing.limit.is_some() => 2 * self.connect_ends(doing).len(),
                 _ => self.ends(doing).len(),
             };
             acts.extend((0..ends).map(|end| Act::End(at, end)));
@@ -120,6 +125,7 @@ impl Script {
         let mut ends = match doing.request.op {
             Op::Recv { .. } => self.may.recv.to_vec(),
             Op::Send { .. } => self.may.send.to_vec(),
+            Op::Connect { .. } => self.may.connect.iter().map(|(own, _)| *own).collect(),
             _ => Vec::new(),
         };
         if doing.late {
@@ -140,7 +146,7 @@ impl Script {
         match act {
             Act::Post(at) => {
                 let due = self.state.borrow_mut().due.remove(at);
-                self.complete(due.cqe, due.rest, due.link);
+                self.complete(due.cqe, due.rest, due.link, due.cqe.res < 0);
             }
             Act::End(at, end) => self.end(at, end),
             Act::Piece(at) => self.piece(at),
@@ -152,7 +158,8 @@ impl Script {
         let user_data = doing.request.user_data;
         let Some(limit) = doing.limit else {
             let res = self.ends(&doing)[end];
-            return self.complete(last(user_data, res), doing.rest, doing.request.link);
+            let broken = res < 0 || is_short(&doing.request, res);
+            return self.complete(last(user_data, res), doing.rest, doing.request.link, broken);
         };
         let (own, over) = self.connect_ends(&doing)[end / 2];
         let (own, over) = (last(user_data, own), last(limit, over));
@@ -184,10 +191,10 @@ impl Script {
         });
     }
 
-    /// Posts a final completion and goes on with what is linked behind it.
-    fn complete(&self, cqe: Cqe, rest: VecDeque<Request>, link: Link) {
+    /// Posts a final completion and goes on with what is linked behind it, unless that is `broken`.
+    fn complete(&self, cqe: Cqe, rest: VecDeque<Request>, link: Link, broken: bool) {
         self.state.borrow_mut().posted.push_back(cqe);
-        if cqe.res < 0 && link == Link::Soft {
+        if broken && link == Link::Soft {
             let cancelled = rest.iter().map(|it| last(it.user_data, -libc::ECANCELED));
             self.state.borrow_mut().posted.extend(cancelled);
         } else {
@@ -200,28 +207,32 @@ impl Script {
             return;
         };
         let result = match request.op {
-            Op::Socket { slot, .. } => {
+            Op::Socket { slot, datagram } => {
                 let res = self.may.socket[self.pick(self.may.socket.len())];
-                self.state.borrow_mut().slots[slot as usize] |= res == 0;
+                if res == 0 {
+                    self.state.borrow_mut().slots[slot as usize] = Some(datagram);
+                }
                 Some(res)
             }
-            Op::Option { slot, .. } if self.state.borrow().slots[slot as usize] => {
+            Op::Option { slot, .. } if self.in_slot(slot).is_some() => {
                 Some(self.may.option[self.pick(self.may.option.len())])
             }
-            Op::Option { .. } => Some(-libc::EBADF),
+            Op::Bind { slot, .. } if self.in_slot(slot).is_some() => {
+                self.binds.set(self.binds.get() + 1);
+                Some(self.may.bind[self.pick(self.may.bind.len())])
+            }
+            Op::Option { .. } | Op::Bind { .. } => Some(-libc::EBADF),
             Op::Close { slot } => {
-                let open = std::mem::take(&mut self.state.borrow_mut().slots[slot as usize]);
-                Some(if open { 0 } else { -libc::EBADF })
+                let open = self.state.borrow_mut().slots[slot as usize].take();
+                Some(open.map_or(-libc::EBADF, |_| 0))
             }
             Op::Cancel(target) => Some(self.cancel(target)),
             Op::Connect { slot, .. } | Op::Recv { slot, .. } | Op::Send { slot, .. } => {
-                let open = self.state.borrow().slots[slot as usize];
-                let limited = matches!(chain.front().map(|it| &it.op), Some(Op::Limit(_)));
-                match (open, &request.op) {
-                    (false, _) => Some(-libc::EBADF),
+                match (self.in_slot(slot), &request.op) {
+                    (None, _) => Some(-libc::EBADF),
                     // Of datagrams: nothing to wait for.
-                    (true, Op::Connect { .. }) if !limited => Some(0),
-                    (true, Op::Send { bytes, .. }) if !chain.is_empty() => Some(bytes.len() as i32),
+                    (Some(true), Op::Connect { .. }) => Some(0),
+                    (Some(true), Op::Send { bytes, .. }) => Some(bytes.len() as i32),
                     _ => None,
                 }
             }
@@ -234,6 +245,10 @@ impl Script {
         }
     }
 
+    fn in_slot(&self, slot: u32) -> Option<bool> {
+        self.state.borrow().slots[slot as usize]
+    }
+
     fn pick(&self, count: usize) -> usize {
         if self.smooth.get() {
             0
@@ -244,7 +259,7 @@ impl Script {
 
     fn decide(&self, cqe: Cqe, rest: VecDeque<Request>, link: Link) {
         if self.smooth.get() {
-            return self.complete(cqe, rest, link);
+            return self.complete(cqe, rest, link, cqe.res < 0);
         }
         self.state.borrow_mut().due.push(Due {
             cqe,
@@ -276,16 +291,22 @@ impl Script {
     fn cancel(&self, target: Target) -> i32 {
         let (mut at, mut stopped, mut found, mut answer) = (0, 0, false, 0);
         while at < self.state.borrow().doing.len() {
-            let (meant, before) = {
+            let (meant, answers) = {
                 let doing = &self.state.borrow().doing[at];
-                (is_meant(&doing.request, target), doing.missed || doing.late)
+                // Once too late, it is stopped; once missed, it may still be too late.
+                let answers: &[usize] = match (doing.late, doing.missed) {
+                    (true, _) => &[0],
+                    (false, true) => &[0, 2],
+                    (false, false) => &[0, 1, 2],
+                };
+                (is_meant(&doing.request, target), answers)
             };
             at += 1;
             if !meant {
                 continue;
             }
             found = true;
-            match self.pick(if before { 1 } else { 3 }) {
+            match answers[self.pick(answers.len())] {
                 0 => {
                     at -= 1;
                     stopped += 1;
@@ -348,7 +369,7 @@ impl Script {
         state.doing.is_empty()
             && state.due.is_empty()
             && state.posted.is_empty()
-            && state.slots.iter().all(|open| !open)
+            && state.slots.iter().all(Option::is_none)
     }
 
     /// Ends everything, as a kernel does in its own time.
@@ -373,6 +394,11 @@ fn is_meant(request: &Request, target: Target) -> bool {
         Target::Slot(slot) => own == Some(slot),
         Target::Everything => true,
     }
+}
+
+/// Whether it was to send all of its bytes and has not.
+fn is_short(request: &Request, res: i32) -> bool {
+    matches!(&request.op, Op::Send { bytes, all: true, .. } if res < bytes.len() as i32)
 }
 
 fn last(user_data: u64, res: i32) -> Cqe {

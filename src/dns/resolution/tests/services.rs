@@ -1,0 +1,191 @@
+//! SRV and HTTPS records, and the user's own resolver.
+
+use super::*;
+use crate::dns::record::{Binding, Service};
+
+fn services(list: &[(u16, u16, &str)]) -> Records {
+    let service = |(priority, port, target): &(u16, u16, &str)| Service {
+        priority: *priority,
+        weight: 1,
+        port: *port,
+        target: (*target != ".").then(|| (*target).into()),
+    };
+    Records::Services(list.iter().map(service).collect())
+}
+
+#[test]
+fn d35_targets_of_a_service_are_resolved_together_and_keep_their_ports() {
+    let mut play = Play::begin("_db._tcp.test", Via::Srv, "");
+    assert_eq!(play.asked(), "Srv _db._tcp.test");
+    let records = services(&[(1, 7001, "a.test"), (2, 7002, "b.test"), (2, 0, "c.test")]);
+    play.tell(10, "Srv _db._tcp.test", found(records, ms(10)));
+    assert_eq!(play.asked(), "A a.test, A b.test, Aaaa a.test, Aaaa b.test");
+    for name in ["a.test", "b.test"] {
+        play.tell(20, &format!("Aaaa {name}"), nodata());
+        assert!(play.done.is_none());
+        play.tell(20, &format!("A {name}"), found(ips(&["192.0.2.1"]), ms(20)));
+    }
+    assert_eq!(play.targets(), "1/192.0.2.1:7001 2/192.0.2.1:7002");
+}
+
+#[test]
+fn d35_a_target_that_fails_leaves_the_others() {
+    let mut play = Play::begin("_db._tcp.test", Via::Srv, "");
+    let records = services(&[(1, 7001, "a.test"), (1, 7002, "b.test")]);
+    play.tell(10, "Srv _db._tcp.test", found(records, ms(10)));
+    for kind in ["A", "Aaaa"] {
+        play.tell(20, &format!("{kind} a.test"), failed());
+    }
+    play.tell(30, "A b.test", found(ips(&["192.0.2.1"]), ms(30)));
+    play.tell(31, "Aaaa b.test", nodata());
+    let outcome = play.outcome();
+    assert!(!outcome.is_complete);
+    assert_eq!(
+        outcome.addresses.iter().map(Vec::len).collect::<Vec<_>>(),
+        [0, 1]
+    );
+    assert_eq!(outcome.expires, ms(1_031));
+}
+
+#[test]
+fn d35_the_root_as_target_is_an_error_of_its_own() {
+    let mut play = Play::begin("_db._tcp.test", Via::Srv, "");
+    play.tell(
+        10,
+        "Srv _db._tcp.test",
+        found(services(&[(0, 0, ".")]), ms(10)),
+    );
+    assert_eq!(
+        play.done.take().unwrap().unwrap_err().kind(),
+        ErrorKind::NoService
+    );
+}
+
+#[test]
+fn a_service_that_has_no_records_says_so() {
+    let mut play = Play::begin("_db._tcp.test", Via::Srv, "");
+    play.tell(10, "Srv _db._tcp.test", nodata());
+    assert!(play.error().starts_with("no SRV records (NODATA from"));
+}
+
+fn binding(priority: u16, target: Option<&str>, port: Option<u16>, hints: &[&str]) -> Binding {
+    Binding {
+        priority,
+        target: target.map(Into::into),
+        port,
+        alpn: Vec::new(),
+        no_default_alpn: false,
+        hints: hints.iter().map(|it| it.parse().unwrap()).collect(),
+    }
+}
+
+#[test]
+fn https_records_are_asked_for_with_the_addresses() {
+    let mut play = Play::begin("a.test", Via::Https, "");
+    assert_eq!(play.asked(), "A a.test, Aaaa a.test, Https a.test");
+    let records = Records::Bindings([binding(1, None, Some(8443), &[])].into());
+    play.tell(10, "Https a.test", found(records, ms(10)));
+    play.tell(10, "Aaaa a.test", nodata());
+    play.tell(10, "A a.test", found(ips(&["192.0.2.1"]), ms(10)));
+    assert_eq!(play.targets(), "0/192.0.2.1:8443 1/192.0.2.1:443");
+    assert_eq!(play.asked(), "");
+}
+
+#[test]
+fn d34_without_usable_https_records_the_host_is_its_addresses() {
+    for nothing in [nodata(), failed()] {
+        let is_complete = matches!(nothing, Known::NoData { .. });
+        let mut play = Play::begin("a.test", Via::Https, "");
+        play.tell(10, "A a.test", found(ips(&["192.0.2.1"]), ms(10)));
+        play.tell(10, "Aaaa a.test", nodata());
+        play.tell(20, "Https a.test", nothing);
+        let outcome = play.done.as_ref().unwrap().as_ref().unwrap();
+        assert_eq!(outcome.is_complete, is_complete);
+        assert_eq!(play.targets(), "0/192.0.2.1:443");
+    }
+    // Or when they are late.
+    let mut play = Play::begin("a.test", Via::Https, "");
+    play.tell(10, "Aaaa a.test", nodata());
+    play.tell(10, "A a.test", found(ips(&["192.0.2.1"]), ms(10)));
+    play.time(59);
+    assert!(play.done.is_none());
+    play.time(60);
+    assert_eq!(play.targets(), "0/192.0.2.1:443");
+}
+
+#[test]
+fn d34_aliases_are_followed_eight_times_and_no_further() {
+    let mut play = Play::begin("n0.test", Via::Https, "");
+    for n in 0..20 {
+        let asked = play.asked();
+        if !asked.contains("Https") {
+            assert_eq!(n, 9, "asked: {asked}");
+            break;
+        }
+        let next = format!("n{}.test", n + 1);
+        let records = Records::Bindings([binding(0, Some(&next), None, &[])].into());
+        play.tell(10, &format!("Https n{n}.test"), found(records, ms(10)));
+    }
+    for n in 0..=8 {
+        for kind in ["A", "Aaaa"] {
+            let records = ips(if kind == "A" {
+                &["192.0.2.1"]
+            } else {
+                &["2001:db8::1"]
+            });
+            play.tell(20, &format!("{kind} n{n}.test"), found(records, ms(20)));
+        }
+    }
+    assert!(play.done.is_some());
+}
+
+#[test]
+fn hints_serve_until_the_addresses_are_known() {
+    let records = || Records::Bindings([binding(1, Some("b.test"), None, &["192.0.2.9"])].into());
+    let mut play = Play::begin("a.test", Via::Https, "");
+    play.tell(10, "Https a.test", found(records(), ms(10)));
+    play.time(60);
+    let outcome = play.done.as_ref().unwrap().as_ref().unwrap();
+    assert!(!outcome.is_complete);
+    assert!(play.targets().starts_with("0/192.0.2.9:443"));
+
+    let mut play = Play::begin("a.test", Via::Https, "");
+    play.tell(10, "Https a.test", found(records(), ms(10)));
+    for name in ["a.test", "b.test"] {
+        play.tell(20, &format!("Aaaa {name}"), nodata());
+        play.tell(20, &format!("A {name}"), found(ips(&["192.0.2.1"]), ms(20)));
+    }
+    assert_eq!(play.targets(), "0/192.0.2.1:443 1/192.0.2.1:443");
+}
+
+#[test]
+fn the_users_own_resolver_is_asked_one_question() {
+    use crate::resolver::Answered;
+    let wanted = Wanted {
+        host: "shard".into(),
+        is_absolute: false,
+        via: Via::Address,
+        port: 80,
+        is_given: true,
+    };
+    let sources = Arc::new(Sources::of_config(ResolverConfig::default()));
+    let mut resolution = Resolution::new(ms(0), wanted, sources, ms(5_000), 7);
+    let Some(Want::Ask(question)) = resolution.poll_want() else {
+        panic!("nothing asked");
+    };
+    let answered = Answered::new(Duration::from_secs(60))
+        .with_address([192, 0, 2, 1].into())
+        .with_target(([192, 0, 2, 2], 5433).into(), 1, 10);
+    let known = found(Records::Given(Arc::new(answered)), ms(1));
+    resolution.handle_known(ms(1), &question, known);
+    let Some(Want::Done(Ok(outcome))) = resolution.poll_want() else {
+        panic!("not done");
+    };
+    let ports: Vec<_> = outcome
+        .places
+        .iter()
+        .map(|it| (it.port, it.priority))
+        .collect();
+    assert_eq!(ports, [(80, 0), (5433, 1)]);
+    assert_eq!(outcome.whence, Whence::Given);
+}

@@ -1,0 +1,242 @@
+//! A name that has more addresses than before has connections to the old ones only, and as long as
+//! those suffice no new one is opened. With each answer a bounded number of connections is moved:
+//! one is opened to where there are too few, then an idle one closes where there are too many.
+//!
+//! Promise: at most half of the endpoint's connections move per answer, one at a time; a connection
+//! closes only after its successor is ready, or, where no permit is to be had for that, one ahead;
+//! what is in use closes at its return, and only if others are left. Counted are this core's own
+//! connections: the board brings the successors where all cores have fewest.
+
+use super::PoolPolicy;
+use super::balance::Place;
+use super::bucket::Permit;
+use super::conn::Stage;
+use super::event::{CloseReason, ConnKey, EndpointKey};
+use super::rng::Rng;
+use super::settings::REFRESH_FLOOR;
+use crate::time::Tick;
+
+/// What is left to be moved.
+#[derive(Debug, Default)]
+pub(crate) struct Moves {
+    /// Successors that are to be opened.
+    left: u32,
+    /// A connection was closed before its successor is there.
+    ahead: bool,
+    /// The next one that comes back closes ahead, if its address has too many.
+    on_return: bool,
+    /// No successor before then.
+    pause: Tick,
+    /// No new plan before then.
+    plan_at: Tick,
+}
+
+impl Moves {
+    /// Openings that it wants.
+    pub(crate) fn wanted(&self, now: Tick) -> u32 {
+        u32::from(self.left > 0 && now >= self.pause)
+    }
+
+    pub(crate) fn pause_until(&mut self, later: Tick) {
+        if self.left > 0 {
+            self.pause = later;
+        }
+    }
+
+    /// When the pause ends; zero if there is none.
+    pub(crate) fn pause(&self) -> Tick {
+        self.pause
+    }
+
+    /// Ends a pause that is over at `now`.
+    pub(crate) fn resume(&mut self, now: Tick) {
+        if self.pause <= now {
+            self.pause = Tick::ZERO;
+        }
+    }
+
+    /// Nothing more is moved until the next answer.
+    pub(crate) fn give_up(&mut self) {
+        *self = Self {
+            plan_at: self.plan_at,
+            ..Self::default()
+        };
+    }
+
+    /// A permit is there: nothing need close ahead.
+    pub(crate) fn has_permit(&mut self) {
+        self.on_return = false;
+    }
+
+    #[inline]
+    pub(crate) fn may_close_on_return(&self) -> bool {
+        self.on_return
+    }
+}
+
+/// How this core's connections of one endpoint lie over its addresses, in the order of the list.
+struct Load {
+    places: Vec<Place>,
+    own: Vec<u64>,
+    /// All connections that count.
+    total: u64,
+    shares: u64,
+}
+
+impl Load {
+    /// What the address should have, times `shares`.
+    fn fair(&self, at: usize) -> u64 {
+        self.total.saturating_mul(self.places[at].share)
+    }
+
+    fn has_too_many(&self, at: usize) -> bool {
+        self.places[at].gives && self.own[at].saturating_mul(self.shares) > self.fair(at)
+    }
+
+    /// The connections that the address lacks: whole ones only, or connections would be moved to
+    /// and fro.
+    fn lacks(&self, at: usize) -> u64 {
+        let fair = self.fair(at) / self.shares.max(1);
+        match self.places[at].takes {
+            true => fair.saturating_sub(self.own[at]),
+            false => 0,
+        }
+    }
+
+    /// Whether a new address gets a connection though nobody lacks a whole one, there being fewer
+    /// than addresses: as often as it would have one by chance.
+    fn gets_by_chance(&self, at: usize, rng: &mut Rng) -> bool {
+        let place = &self.places[at];
+        let is_new = place.takes && place.is_new && self.own[at] == 0;
+        is_new && self.fair(at) < self.shares && rng.below(self.shares) < self.fair(at)
+    }
+}
+
+impl PoolPolicy {
+    fn load(&self, now: Tick, endpoint: EndpointKey) -> Option<Load> {
+        let bucket = self.endpoints.get(endpoint.0)?;
+        let places = bucket.addresses.places(now);
+        let mut own = vec![0; places.len()];
+        let conns = self.conns.iter().map(|(_, conn)| conn);
+        let conns = conns.filter(|conn| conn.endpoint == endpoint && conn.condemned.is_none());
+        for conn in conns.filter(|conn| !matches!(conn.stage, Stage::Closing(_))) {
+            if let Some(at) = bucket.addresses.position(conn.address)
+                && places[at].gives
+            {
+                own[at] += 1;
+            }
+        }
+        Some(Load {
+            total: own.iter().sum(),
+            shares: places.iter().map(|place| place.share).sum(),
+            places,
+            own,
+        })
+    }
+
+    /// A new answer came: what is to be moved because of it.
+    pub(super) fn plan_moves(&mut self, now: Tick, endpoint: EndpointKey) {
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        if bucket.addresses.len() < 2 || bucket.counts.live() == 0 || now < bucket.moves.plan_at {
+            return;
+        }
+        bucket.moves.plan_at = now.plus(REFRESH_FLOOR);
+        let Some(load) = self.load(now, endpoint) else {
+            return;
+        };
+        let most = load.total.div_ceil(2);
+        let lacking: u64 = (0..load.own.len())
+            .map(|at| load.lacks(at) + u64::from(load.gets_by_chance(at, &mut self.rng)))
+            .sum();
+        let left = u32::try_from(lacking.min(most)).unwrap_or(u32::MAX);
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        bucket.moves.left = left;
+        if left == 0 {
+            bucket.moves.give_up();
+        }
+        self.make_room_to_move(now, endpoint);
+    }
+
+    /// No permit is to be had for the next successor: one connection closes ahead of it, now
+    /// or when it comes back.
+    pub(super) fn make_room_to_move(&mut self, now: Tick, endpoint: EndpointKey) {
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        if bucket.moves.left == 0 || bucket.moves.ahead || bucket.permit != Permit::Queued {
+            return;
+        }
+        bucket.moves.on_return = true;
+        if let Some(key) = self.idle_one_too_many(now, endpoint) {
+            self.close_ahead(endpoint, key);
+        }
+    }
+
+    /// Whether the connection, which nobody uses now, is one to be closed ahead.
+    pub(super) fn is_to_close_ahead(&self, now: Tick, endpoint: EndpointKey, key: ConnKey) -> bool {
+        let Some(bucket) = self.endpoints.get(endpoint.0) else {
+            return false;
+        };
+        let Some(conn) = self.conns.get(key.0) else {
+            return false;
+        };
+        let at = bucket.addresses.position(conn.address);
+        let load = self.load(now, endpoint);
+        let has_too_many = at.zip(load).is_some_and(|(at, load)| load.has_too_many(at));
+        has_too_many && bucket.counts.live() > 1
+    }
+
+    pub(super) fn close_ahead(&mut self, endpoint: EndpointKey, key: ConnKey) {
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            bucket.moves.on_return = false;
+            bucket.moves.ahead = true;
+            self.close(key, CloseReason::Rebalanced);
+        }
+    }
+
+    /// A connection became ready: one that has too many beside it goes.
+    pub(super) fn moved(&mut self, now: Tick, endpoint: EndpointKey) {
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        if bucket.moves.left == 0 {
+            return;
+        }
+        bucket.moves.left -= 1;
+        if !std::mem::take(&mut bucket.moves.ahead)
+            && let Some(idle) = self.idle_one_too_many(now, endpoint)
+        {
+            self.close(idle, CloseReason::Rebalanced);
+        }
+        let bucket = self.endpoints.get_mut(endpoint.0);
+        if let Some(bucket) = bucket
+            && bucket.moves.left == 0
+        {
+            bucket.moves.give_up();
+        }
+        self.make_room_to_move(now, endpoint);
+        self.settle(now, endpoint);
+    }
+
+    /// The longest idle connection to an address that has more than its share, if it is not the only
+    /// one that is left.
+    fn idle_one_too_many(&self, now: Tick, endpoint: EndpointKey) -> Option<ConnKey> {
+        let bucket = self.endpoints.get(endpoint.0)?;
+        if bucket.counts.live() < 2 {
+            return None;
+        }
+        let load = self.load(now, endpoint)?;
+        let conns = self.conns.iter().filter(|(_, conn)| {
+            let is_idle = conn.stage == Stage::Ready && conn.uses == 0;
+            let at = bucket.addresses.position(conn.address);
+            let is_one = conn.endpoint == endpoint && is_idle;
+            is_one && at.is_some_and(|at| load.has_too_many(at))
+        });
+        let oldest = conns.min_by_key(|(key, conn)| (conn.idle_since, *key));
+        oldest.map(|(key, _)| ConnKey(key))
+    }
+}

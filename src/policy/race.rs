@@ -1,0 +1,395 @@
+//! Happy Eyeballs (RFC 8305), for a pool. An address that swallows packets would cost whoever waits
+//! the whole `connect_timeout`; so an attempt that takes long gets company: another address, of the
+//! other family if there is one. What is ready first ends the race.
+//!
+//! An opening is a race of one attempt or more. Its states: one attempt → due (the attempt delay is
+//! over: it asks for a permit for the next) → more attempts → won (the others are cancelled, unless
+//! waiters still need them) → gone. Where no permit, slot or place is to be had, the oldest attempt
+//! is cut short and its permit dials the next address. What was cut so gets a second try, without
+//! hurry, when all others have failed.
+//!
+//! Promise: attempts begin [`ATTEMPT_DELAY`] apart, or at once when one failed, and those under way
+//! together never less than [`ATTEMPT_FLOOR`] apart; each has a permit and a slot; an address is
+//! dialed once per race (twice if it was cut); for a name with one address there is no race.
+
+use std::net::SocketAddr;
+
+use super::PoolPolicy;
+use super::balance::Wish;
+use super::bucket::Permit;
+use super::conn::{Attempt, Conn, Stage};
+use super::event::{Action, CloseReason, ConnKey, EndpointKey};
+use super::settings::{ATTEMPT_DELAY, ATTEMPT_FLOOR};
+use super::timers::Timer;
+use crate::error::Error;
+use crate::time::Tick;
+
+/// One opening.
+#[derive(Debug)]
+pub(crate) struct Race {
+    pub(crate) number: u64,
+    /// Its connections that are not ready yet, in the order in which they began.
+    pub(crate) attempts: Vec<ConnKey>,
+    /// Addresses that it has dialed.
+    tried: Vec<SocketAddr>,
+    /// Those of them that were given up for the next, without a verdict.
+    cut: Vec<SocketAddr>,
+    /// The address that took long last.
+    slow: Option<SocketAddr>,
+    /// The next attempt is for want of that one.
+    is_beside: bool,
+    /// When it began: what has failed for others since then is not tried either.
+    pub(crate) since: Tick,
+    /// The endpoint's round in which it began.
+    pub(crate) round: u64,
+    /// The deadline in the timers; [`Tick::NEVER`] if there is none.
+    pub(crate) next_at: Tick,
+    /// The next attempt is to begin as soon as it may.
+    due: bool,
+    /// One of it is ready: the others are of use only while waiters need them.
+    won: bool,
+    /// Each attempt may take its time.
+    is_patient: bool,
+}
+
+impl Race {
+    fn new(number: u64, now: Tick, round: u64) -> Self {
+        Self {
+            number,
+            attempts: Vec::new(),
+            tried: Vec::new(),
+            cut: Vec::new(),
+            slow: None,
+            is_beside: false,
+            since: now,
+            round,
+            next_at: Tick::NEVER,
+            due: false,
+            won: false,
+            is_patient: false,
+        }
+    }
+
+    fn wish(&self) -> Wish<'_> {
+        Wish {
+            tried: &self.tried,
+            since: self.since,
+            beside: self.slow.filter(|_| self.is_beside),
+        }
+    }
+
+    /// Gives those that were cut their second try; `false` if there is none.
+    fn try_cut_ones_again(&mut self) -> bool {
+        let cut = std::mem::take(&mut self.cut);
+        self.tried.retain(|address| !cut.contains(address));
+        self.is_patient = true;
+        !cut.is_empty()
+    }
+}
+
+/// Attempts.
+impl PoolPolicy {
+    /// Begins an opening with a permit that it has.
+    pub(super) fn begin_race(&mut self, now: Tick, endpoint: EndpointKey) {
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            let number = bucket.next_race;
+            bucket.next_race += 1;
+            bucket.races.push(Race::new(number, now, bucket.round));
+            self.dial_next(now, endpoint, number);
+        }
+    }
+
+    /// Dials the race's next address with a permit that it has; parks it if there is no slot, or
+    /// ends the attempt, or the race.
+    pub(super) fn dial_next(&mut self, now: Tick, endpoint: EndpointKey, number: u64) {
+        let is_full = self.conns.is_full();
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        let Some(at) = bucket.races.iter().position(|race| race.number == number) else {
+            self.return_permit(endpoint);
+            return;
+        };
+        let race = &mut bucket.races[at];
+        let is_alone = race.attempts.is_empty();
+        let mut pick = bucket.addresses.pick(now, &race.wish(), &mut self.rng);
+        if pick.is_none() && is_alone && race.try_cut_ones_again() {
+            pick = bucket.addresses.pick(now, &race.wish(), &mut self.rng);
+        }
+        match pick {
+            None if is_alone => self.round_failed(now, endpoint, number),
+            Some(_) if is_full && is_alone => self.park(now, endpoint, number),
+            Some(address) if !is_full => self.dial(now, endpoint, number, address),
+            _ => self.end_attempt(endpoint, number),
+        }
+    }
+
+    fn dial(&mut self, now: Tick, endpoint: EndpointKey, number: u64, address: SocketAddr) {
+        let timeout = self.settings.connect_timeout;
+        let attempt = Attempt {
+            race: number,
+            began: now,
+            error: None,
+        };
+        let conn = Conn::dialing(endpoint, address, now.plus(timeout), attempt);
+        let Ok(key) = self.conns.insert(conn) else {
+            return;
+        };
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            bucket.addresses.dialing(address);
+            bucket.counts.connecting += 1;
+            if let Some(race) = bucket.race_mut(number) {
+                race.tried.push(address);
+                race.attempts.push(ConnKey(key));
+                race.is_beside = false;
+                race.due = false;
+            }
+        }
+        self.actions.push_back(Action::Dial {
+            conn: ConnKey(key),
+            endpoint,
+            address,
+            timeout,
+        });
+        self.await_next(endpoint, number, now.plus(ATTEMPT_DELAY));
+        self.keep_refreshing(now, endpoint);
+    }
+
+    /// The race's next attempt is due at `at`, if there is an address left for one.
+    pub(super) fn await_next(&mut self, endpoint: EndpointKey, number: u64, at: Tick) {
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        let Some(race) = bucket.races.iter_mut().find(|race| race.number == number) else {
+            return;
+        };
+        let timer = Timer::Race(endpoint, number);
+        self.timers.remove(race.next_at, timer);
+        let is_last = race.is_patient || bucket.addresses.are_spent(&race.wish());
+        race.next_at = if is_last { Tick::NEVER } else { at };
+        race.due = false;
+        self.timers.insert(race.next_at, timer);
+    }
+
+    /// The attempt delay of the newest attempt is over, or the floor after it.
+    pub(super) fn race_is_due(&mut self, now: Tick, endpoint: EndpointKey, number: u64) {
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        let Some(race) = bucket.races.iter_mut().find(|race| race.number == number) else {
+            return;
+        };
+        race.next_at = Tick::NEVER;
+        race.due = true;
+        let newest = race.attempts.last().and_then(|key| self.conns.get(key.0));
+        if let Some(newest) = newest
+            && matches!(newest.stage, Stage::Dialing | Stage::Initialising)
+            && now >= newest.began().plus(ATTEMPT_DELAY)
+        {
+            race.slow = Some(newest.address);
+            race.is_beside = true;
+            bucket.addresses.overdue(now, newest.address, &mut self.rng);
+        }
+        self.settle(now, endpoint);
+    }
+
+    /// The race that wants another attempt, while its connection is still wanted.
+    pub(super) fn due_race(&self, now: Tick, endpoint: EndpointKey) -> Option<u64> {
+        let bucket = self.endpoints.get(endpoint.0)?;
+        if bucket.in_backoff(now) || self.needed(now, bucket) < bucket.openings() {
+            return None;
+        }
+        let mut due = bucket.races.iter().filter(|race| race.due);
+        let race = due.find(|race| !bucket.addresses.are_spent(&race.wish()))?;
+        Some(race.number)
+    }
+
+    /// Asks for a permit for the race's next attempt, or makes its oldest one free its own.
+    pub(super) fn ensure_rival(&mut self, now: Tick, endpoint: EndpointKey, number: u64) {
+        let is_full = self.conns.is_full();
+        let max_connecting = self.settings.max_connecting;
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        match bucket.permit {
+            Permit::Asked => {}
+            Permit::None
+                if !is_full && bucket.parked.is_none() && bucket.attempts() < max_connecting =>
+            {
+                bucket.permit = Permit::Asked;
+                self.actions.push_back(Action::AcquirePermit { endpoint });
+            }
+            Permit::None | Permit::Queued => self.cut_oldest(now, endpoint, number),
+        }
+    }
+
+    /// There is no room for a further attempt: the race's oldest one makes way for it.
+    fn cut_oldest(&mut self, now: Tick, endpoint: EndpointKey, number: u64) {
+        let bucket = self.endpoints.get_mut(endpoint.0);
+        let Some(race) = bucket.and_then(|bucket| bucket.race_mut(number)) else {
+            return;
+        };
+        race.due = false;
+        let Some(key) = race.attempts.first().copied() else {
+            return;
+        };
+        let Some(oldest) = self.conns.get(key.0) else {
+            return;
+        };
+        if matches!(oldest.stage, Stage::Closing(_)) {
+            return;
+        }
+        let address = oldest.address;
+        let fair = oldest.began().plus(ATTEMPT_DELAY);
+        if now < fair {
+            self.await_next(endpoint, number, fair);
+            return;
+        }
+        race.cut.push(address);
+        self.close(key, CloseReason::ConnectCancelled);
+    }
+
+    /// Cancels what is left of races that were won and that nobody needs.
+    pub(super) fn cancel_losers(&mut self, now: Tick, endpoint: EndpointKey) {
+        while let Some(bucket) = self.endpoints.get(endpoint.0)
+            && self.needed(now, bucket) < bucket.openings()
+            && let Some(won) = bucket.races.iter().find(|race| race.won)
+        {
+            let number = won.number;
+            let losers = won.attempts.clone();
+            self.remove_race(endpoint, number);
+            for key in losers {
+                let Some(conn) = self.conns.get_mut(key.0) else {
+                    continue;
+                };
+                if matches!(conn.stage, Stage::Closing(_)) {
+                    // It failed, or was cut: its close will tell.
+                    continue;
+                }
+                conn.attempt = None;
+                let address = conn.address;
+                if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+                    bucket.addresses.gave_up(address);
+                }
+                self.close(key, CloseReason::ConnectCancelled);
+            }
+        }
+    }
+
+    /// The connection is ready: it leaves its race, which is won.
+    pub(super) fn win_race(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey) {
+        let Some(conn) = self.conns.get_mut(key.0) else {
+            return;
+        };
+        let (winner, attempt) = (conn.address, conn.attempt.take());
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        let number = attempt.map(|attempt| attempt.race);
+        let mut races = bucket.races.iter_mut();
+        let Some(race) = races.find(|race| Some(race.number) == number) else {
+            return;
+        };
+        race.attempts.retain(|other| *other != key);
+        race.won = true;
+        if let Some(slow) = race.slow {
+            let rng = &mut self.rng;
+            bucket.addresses.outrun(now, slow, winner, rng);
+        }
+        if race.attempts.is_empty() {
+            let number = race.number;
+            self.remove_race(endpoint, number);
+        }
+    }
+
+    /// TCP is connected: the server is there, and `init` has as long again before another address
+    /// is tried (draft-ietf-happy-happyeyeballs-v3, section 6.1).
+    pub(super) fn extend_race(&mut self, now: Tick, endpoint: EndpointKey, number: u64) {
+        self.await_next(endpoint, number, now.plus(ATTEMPT_DELAY));
+    }
+
+    /// The race is over: nothing of it is under way, or nobody waits for what is.
+    pub(super) fn remove_race(&mut self, endpoint: EndpointKey, number: u64) {
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        if let Some(at) = bucket.races.iter().position(|race| race.number == number) {
+            let race = bucket.races.remove(at);
+            let timer = Timer::Race(endpoint, number);
+            self.timers.remove(race.next_at, timer);
+        }
+    }
+
+    /// The attempt ends without a connection; its race goes on if it has others.
+    fn end_attempt(&mut self, endpoint: EndpointKey, number: u64) {
+        self.return_permit(endpoint);
+        let bucket = self.endpoints.get_mut(endpoint.0);
+        let race = bucket.and_then(|bucket| bucket.race_mut(number));
+        if race.is_some_and(|race| race.attempts.is_empty()) {
+            self.remove_race(endpoint, number);
+        }
+    }
+
+    /// An attempt's connection is gone before it was ready. Its permit is still held.
+    pub(super) fn attempt_ended(
+        &mut self,
+        now: Tick,
+        endpoint: EndpointKey,
+        key: ConnKey,
+        address: SocketAddr,
+        attempt: Attempt,
+    ) {
+        let number = attempt.race;
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        if let Some(race) = bucket.race_mut(number) {
+            race.attempts.retain(|other| *other != key);
+        }
+        match attempt.error {
+            Some(error) if !self.draining => self.note_failure(now, endpoint, address, error),
+            _ => bucket.addresses.gave_up(address),
+        }
+        self.go_on(now, endpoint, number);
+    }
+
+    /// What becomes of the permit of an attempt that ended.
+    fn go_on(&mut self, now: Tick, endpoint: EndpointKey, number: u64) {
+        let Some(bucket) = self.endpoints.get(endpoint.0) else {
+            return;
+        };
+        let Some(race) = bucket.races.iter().find(|race| race.number == number) else {
+            self.return_permit(endpoint);
+            return;
+        };
+        let is_wanted = !self.draining && self.needed(now, bucket) >= bucket.openings();
+        let is_last = race.cut.is_empty() && bucket.addresses.are_spent(&race.wish());
+        let newest = race.attempts.last().and_then(|key| self.conns.get(key.0));
+        match newest.map(|newest| newest.began().plus(ATTEMPT_FLOOR)) {
+            Some(floor) if is_wanted && now < floor => {
+                self.end_attempt(endpoint, number);
+                self.await_next(endpoint, number, floor);
+            }
+            Some(_) if is_wanted => self.dial_next(now, endpoint, number),
+            None if is_wanted || (is_last && !self.draining) => {
+                self.dial_next(now, endpoint, number);
+            }
+            _ => self.end_attempt(endpoint, number),
+        }
+    }
+}
+
+impl Conn {
+    /// When its attempt began.
+    fn began(&self) -> Tick {
+        let attempt = self.attempt.as_ref();
+        attempt.map_or(Tick::ZERO, |attempt| attempt.began)
+    }
+}
+
+/// The error of an attempt, as its connection knows it.
+pub(super) fn set_error(conn: &mut Conn, error: Error) {
+    if let Some(attempt) = &mut conn.attempt {
+        attempt.error = Some(error);
+    }
+}

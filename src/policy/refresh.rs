@@ -1,0 +1,188 @@
+//! A name's addresses change while connections to the old ones live. The name is asked for again
+//! when its answer expires, as long as the endpoint has connections or waiters, and what changed is
+//! carried over to the connections.
+//!
+//! Promise: for its own sake an endpoint asks no more often than once per [`REFRESH_FLOOR`], and
+//! the less often the longer nobody got anything from it; a
+//! failure or an empty answer removes nothing, and is followed by a pause that grows; an address
+//! that is gone gets no new connection: its idle ones close, those in use when they come back; one
+//! that comes back is as good as before.
+
+use super::PoolPolicy;
+use super::backoff;
+use super::bucket::Bucket;
+use super::conn::Stage;
+use super::event::{Action, CloseReason, ConnKey, EndpointKey};
+use super::settings::REFRESH_FLOOR;
+use crate::error::{Error, ErrorKind};
+use crate::target::Target;
+use crate::time::Tick;
+
+/// Which part of the time since the last get must pass between two questions: connections that idle
+/// for a day need not know each minute whether their addresses have changed.
+const UNUSED_PART: u32 = 8;
+
+impl PoolPolicy {
+    /// Asks for the endpoint's addresses, unless that is under way.
+    pub(super) fn resolve(&mut self, endpoint: EndpointKey) {
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0)
+            && !std::mem::replace(&mut bucket.resolving, true)
+        {
+            self.actions.push_back(Action::Resolve { endpoint });
+        }
+    }
+
+    pub(super) fn resolved(
+        &mut self,
+        now: Tick,
+        endpoint: EndpointKey,
+        targets: &[Target],
+        expires: Tick,
+        is_fresh: bool,
+    ) -> Option<()> {
+        if targets.is_empty() {
+            let error = Error::new(ErrorKind::Resolve, "the answer has no address");
+            return self.resolve_failed(now, endpoint, error);
+        }
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
+        if !std::mem::take(&mut bucket.resolving) {
+            return None;
+        }
+        let has_gone = bucket.addresses.replace(now, targets, expires, is_fresh);
+        bucket.expires = expires;
+        bucket.answered = true;
+        bucket.resolve_failures = 0;
+        self.refresh_later(now, endpoint);
+        if has_gone {
+            self.leave_gone(endpoint);
+        }
+        self.reinstate(endpoint);
+        self.plan_moves(now, endpoint);
+        self.settle(now, endpoint);
+        Some(())
+    }
+
+    pub(super) fn resolve_failed(
+        &mut self,
+        now: Tick,
+        endpoint: EndpointKey,
+        error: Error,
+    ) -> Option<()> {
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
+        if !std::mem::take(&mut bucket.resolving) {
+            return None;
+        }
+        bucket.counts.resolve_errors += 1;
+        bucket.resolve_failures = bucket.resolve_failures.saturating_add(1);
+        let again = now.plus(backoff::delay(
+            bucket.resolve_failures,
+            self.settings.connect_retry_delay,
+            self.settings.connect_retry_delay_max,
+            &mut self.rng,
+        ));
+        if !bucket.addresses.is_empty() {
+            // A failure is not absence: what was known stays good until it is asked again.
+            bucket.expires = again;
+            bucket.answered = true;
+            self.refresh_later(now, endpoint);
+            self.settle(now, endpoint);
+            return Some(());
+        }
+        let error = error.context(format!("connecting to {}", bucket.label));
+        bucket.last_error = Some(error.clone());
+        bucket.retry_at = again;
+        // Where no address was ever known there is no connection, and no opening, that could serve
+        // those who wait.
+        self.fail_waiters(endpoint, u64::MAX, &error);
+        self.settle(now, endpoint);
+        Some(())
+    }
+
+    /// The endpoint has a connection again: its addresses are kept up to date from now on.
+    pub(super) fn keep_refreshing(&mut self, now: Tick, endpoint: EndpointKey) {
+        let bucket = self.endpoints.get(endpoint.0);
+        if bucket.is_some_and(|bucket| bucket.refresh_at == Tick::ZERO && !bucket.resolving) {
+            self.refresh_later(now, endpoint);
+        }
+    }
+
+    /// Plans the next question for when what is known expires.
+    fn refresh_later(&mut self, now: Tick, endpoint: EndpointKey) {
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            bucket.refresh_at = match bucket.expires {
+                Tick::NEVER => Tick::ZERO,
+                expires => {
+                    let unused = now.since(bucket.last_get) / UNUSED_PART;
+                    expires.max(now.plus(unused.max(REFRESH_FLOOR)))
+                }
+            };
+            self.arm(endpoint);
+        }
+    }
+
+    /// The endpoint's moment may be that of a refresh, or of an address that was missing for long.
+    pub(super) fn refresh(&mut self, now: Tick, endpoint: EndpointKey) {
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        let is_due = bucket.refresh_at > Tick::ZERO && bucket.refresh_at <= now;
+        if is_due {
+            bucket.refresh_at = Tick::ZERO;
+        }
+        let asks = is_due && bucket.is_used();
+        if bucket.addresses.drop_held(now) {
+            self.leave_gone(endpoint);
+        }
+        if asks {
+            self.resolve(endpoint);
+        }
+    }
+
+    /// Connections in use whose address was gone and is named again may be used again.
+    fn reinstate(&mut self, endpoint: EndpointKey) {
+        let Some(bucket) = self.endpoints.get(endpoint.0) else {
+            return;
+        };
+        let conns = self.conns.iter().filter(|(_, conn)| {
+            let was_gone = conn.condemned == Some(CloseReason::AddressGone);
+            conn.endpoint == endpoint
+                && was_gone
+                && conn.stage == Stage::Ready
+                && bucket.addresses.position(conn.address).is_some()
+        });
+        let again: Vec<_> = conns.map(|(key, _)| key).collect();
+        for key in again {
+            if let Some(conn) = self.conns.get_mut(key) {
+                conn.condemned = None;
+                if conn.uses < conn.capacity {
+                    self.place_partial(endpoint, key);
+                }
+            }
+        }
+    }
+
+    /// Ends the connections to addresses that are gone; those on their way there go elsewhere.
+    fn leave_gone(&mut self, endpoint: EndpointKey) {
+        let Some(bucket) = self.endpoints.get(endpoint.0) else {
+            return;
+        };
+        let is_gone = |address| bucket.addresses.position(address).is_none();
+        let conns = self.conns.iter();
+        let gone = conns.filter(|(_, conn)| conn.endpoint == endpoint && is_gone(conn.address));
+        let gone: Vec<_> = gone.map(|(key, conn)| (ConnKey(key), conn.stage)).collect();
+        for (key, stage) in gone {
+            match stage {
+                Stage::Ready | Stage::Checking => self.condemn(key, CloseReason::AddressGone),
+                Stage::Dialing | Stage::Initialising => self.close(key, CloseReason::AddressGone),
+                Stage::Closing(_) => {}
+            }
+        }
+    }
+}
+
+impl Bucket {
+    /// Whether anybody would notice that its addresses changed.
+    fn is_used(&self) -> bool {
+        self.counts.slots() > 0 || !self.waiting.is_empty()
+    }
+}

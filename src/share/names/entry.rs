@@ -1,0 +1,305 @@
+//! What was learnt of one name: of each kind of record apart, and of the name itself.
+//!
+//! Promise: a failure says nothing about the name and takes nothing away; that there is no such name
+//! does not hold against records of another kind that are fresh (RFC 4074 §4.2: servers that say so
+//! of AAAA alone).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::dns::{Answer, Kind, Known, Old, Records};
+use crate::error::Error;
+use crate::time::Tick;
+
+/// However short the TTL, a question is not asked again sooner.
+const MIN_TTL: Duration = Duration::from_secs(1);
+const MAX_TTL: Duration = Duration::from_secs(86_400);
+const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(900);
+/// The pause after a first failure; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// While old records serve, servers are left alone for so long (RFC 8767 §5).
+const STALE_PAUSE: Duration = Duration::from_secs(30);
+/// An answer is worth to be renewed in the last tenth of its time, and in its last second.
+const REFRESH_SHARE: u32 = 10;
+const MIN_REFRESH: Duration = Duration::from_secs(1);
+/// How many addresses of one name are kept, whoever gave them.
+const MAX_RECORDS: usize = 64;
+
+/// What is known of one name.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    by_kind: [Facts; 4],
+    /// There is no such name.
+    absent: Option<Absent>,
+    /// The number of its last use.
+    pub(super) used: u64,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    found: Option<Found>,
+    absent: Option<Absent>,
+    failure: Option<Failure>,
+}
+
+#[derive(Debug)]
+struct Found {
+    records: Records,
+    server: SocketAddr,
+    learned: Tick,
+    refresh: Tick,
+    expires: Tick,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Absent {
+    /// The kind that was asked for.
+    kind: Kind,
+    server: SocketAddr,
+    expires: Tick,
+}
+
+#[derive(Debug)]
+struct Failure {
+    error: Error,
+    times: u32,
+    until: Tick,
+}
+
+impl Entry {
+    /// What is known at `now`.
+    pub(super) fn look(&self, now: Tick, kind: Kind, stale: Duration) -> Option<Known> {
+        let facts = self.facts(kind);
+        let failure = facts.failure.as_ref().filter(|it| it.until > now);
+        let serves = facts.found.as_ref().filter(|it| it.serves(now, stale));
+        if let Some(found) = serves.filter(|it| it.expires > now) {
+            return Some(Known::Found {
+                records: found.records.clone(),
+                server: found.server,
+                learned: found.learned,
+                // After a failure the servers have their pause here too.
+                refresh: failure.map_or(found.refresh, |it| it.until.max(found.refresh)),
+                expires: found.expires,
+            });
+        }
+        if let Some(Absent { server, .. }) = facts.absent.filter(|it| it.expires > now) {
+            return Some(Known::NoData { server });
+        }
+        if let Some(Absent { server, .. }) = self.absent.filter(|it| it.expires > now) {
+            return Some(Known::NxDomain { server });
+        }
+        let failure = failure?;
+        Some(match serves {
+            Some(found) => Known::Stale {
+                records: found.records.clone(),
+                server: found.server,
+                until: failure.until.min(found.expires.plus(stale)),
+            },
+            None => Known::Failed {
+                error: failure.error.clone(),
+                until: failure.until,
+            },
+        })
+    }
+
+    /// What was known before, and may serve if nothing better can be had.
+    pub(super) fn old(&self, now: Tick, kind: Kind, stale: Duration) -> Option<Old> {
+        let facts = self.facts(kind);
+        if let Some(found) = facts.found.as_ref().filter(|it| it.serves(now, stale)) {
+            return Some(Old::Found {
+                records: found.records.clone(),
+                server: found.server,
+            });
+        }
+        let absent = facts.absent.or(self.absent)?;
+        (absent.expires.plus(stale) > now).then_some(Old::Absent)
+    }
+
+    /// Takes in how a question ended.
+    pub(super) fn learn(
+        &mut self,
+        now: Tick,
+        kind: Kind,
+        answer: Answer,
+        stale: Duration,
+        chance: u64,
+    ) {
+        match answer {
+            Answer::Found {
+                records,
+                ttl,
+                server,
+            } => self.found(now, kind, bounded(records), ttl, server),
+            Answer::NoData { ttl, server } => {
+                let absent = Absent::new(now, kind, ttl, server);
+                *self.facts_mut(kind) = Facts {
+                    absent: Some(absent),
+                    ..Facts::default()
+                };
+                self.absent = None;
+            }
+            Answer::NxDomain { ttl, server } => {
+                self.no_such_name(now, Absent::new(now, kind, ttl, server));
+            }
+            Answer::Failed(error) => {
+                let facts = self.facts_mut(kind);
+                let serves = |it: &Found| it.serves(now, stale);
+                let has_old = facts.found.as_ref().is_some_and(serves);
+                facts.failed(now, error, has_old, chance);
+            }
+        }
+    }
+
+    fn found(&mut self, now: Tick, kind: Kind, records: Records, ttl: Duration, from: SocketAddr) {
+        let ttl = ttl.clamp(MIN_TTL, MAX_TTL);
+        let expires = now.plus(ttl);
+        let early = (ttl / REFRESH_SHARE).max(MIN_REFRESH);
+        let found = Found {
+            records,
+            server: from,
+            learned: now,
+            // Not within a second of the last question.
+            refresh: now.plus(ttl.saturating_sub(early).max(MIN_TTL)),
+            expires,
+        };
+        *self.facts_mut(kind) = Facts {
+            found: Some(found),
+            ..Facts::default()
+        };
+        // The name exists; who said that it does not meant the kind that it was asked for.
+        if let Some(absent) = self.absent.take() {
+            let other = self.facts_mut(absent.kind);
+            if absent.kind != kind && other.found.is_none() {
+                other.absent = Some(absent);
+            }
+        }
+    }
+
+    fn no_such_name(&mut self, now: Tick, absent: Absent) {
+        let exists = |facts: &Facts| facts.found.as_ref().is_some_and(|it| it.expires > now);
+        let others = || Kind::ALL.into_iter().filter(|kind| *kind != absent.kind);
+        if others().any(|kind| exists(self.facts(kind))) {
+            *self.facts_mut(absent.kind) = Facts {
+                absent: Some(absent),
+                ..Facts::default()
+            };
+            return;
+        }
+        self.by_kind = Default::default();
+        self.absent = Some(absent);
+    }
+
+    /// Whether what is said of `kind` is the best that could be had, and not good.
+    pub(super) fn is_failing(&self, kind: Kind) -> bool {
+        self.facts(kind).failure.is_some()
+    }
+
+    /// Nothing is fresh any more, and nothing has failed.
+    pub(super) fn expire(&mut self, now: Tick) {
+        for facts in &mut self.by_kind {
+            facts.failure = None;
+            if let Some(found) = &mut facts.found {
+                found.expires = found.expires.min(now);
+            }
+            if let Some(absent) = &mut facts.absent {
+                absent.expires = absent.expires.min(now);
+            }
+        }
+        if let Some(absent) = &mut self.absent {
+            absent.expires = absent.expires.min(now);
+        }
+    }
+
+    /// How much it is worth to be kept: 2 for what is fresh, 1 for what may serve, 0 for nothing.
+    pub(super) fn worth(&self, now: Tick, stale: Duration) -> u8 {
+        let fresh = |absent: &Option<Absent>| absent.is_some_and(|it| it.expires > now);
+        let worth = |facts: &Facts| match &facts.found {
+            Some(found) if found.expires > now => 2,
+            _ if fresh(&facts.absent) => 2,
+            Some(found) if found.serves(now, stale) => 1,
+            _ => u8::from(facts.failure.as_ref().is_some_and(|it| it.until > now)),
+        };
+        let of_kinds = self.by_kind.iter().map(worth).max();
+        match fresh(&self.absent) {
+            true => 2,
+            false => of_kinds.unwrap_or(0),
+        }
+    }
+
+    fn facts(&self, kind: Kind) -> &Facts {
+        &self.by_kind[kind as usize]
+    }
+
+    fn facts_mut(&mut self, kind: Kind) -> &mut Facts {
+        &mut self.by_kind[kind as usize]
+    }
+}
+
+impl Facts {
+    fn failed(&mut self, now: Tick, error: Error, has_old: bool, chance: u64) {
+        // One that has been forgotten since is not counted.
+        let last = self.failure.as_ref();
+        let last = last.filter(|it| it.until.plus(MAX_PAUSE) > now);
+        let times = last.map_or(0, |it| it.times);
+        let pause = if has_old {
+            spread_up(STALE_PAUSE, chance)
+        } else {
+            let doubled = FIRST_PAUSE.saturating_mul(1 << times.min(5));
+            spread_down(doubled.min(MAX_PAUSE), chance).max(FIRST_PAUSE)
+        };
+        self.failure = Some(Failure {
+            error,
+            times: times.saturating_add(1),
+            until: now.plus(pause),
+        });
+    }
+}
+
+impl Found {
+    /// Whether it may be shown at all, fresh or not.
+    fn serves(&self, now: Tick, stale: Duration) -> bool {
+        self.expires.plus(stale) > now
+    }
+}
+
+impl Absent {
+    /// Without a TTL it may not be kept; for a second it is not asked again all the same.
+    fn new(now: Tick, kind: Kind, ttl: Option<Duration>, server: SocketAddr) -> Self {
+        let ttl = ttl.unwrap_or(MIN_TTL).clamp(MIN_TTL, MAX_NEGATIVE_TTL);
+        Self {
+            kind,
+            server,
+            expires: now.plus(ttl),
+        }
+    }
+}
+
+fn bounded(records: Records) -> Records {
+    match records {
+        Records::Addresses(all) if all.len() > MAX_RECORDS => {
+            Records::Addresses(all[..MAX_RECORDS].into())
+        }
+        Records::Services(all) if all.len() > MAX_RECORDS => {
+            Records::Services(all[..MAX_RECORDS].into())
+        }
+        Records::Bindings(all) if all.len() > MAX_RECORDS => {
+            Records::Bindings(all[..MAX_RECORDS].into())
+        }
+        records => records,
+    }
+}
+
+/// Up to a quarter less, by chance.
+fn spread_down(pause: Duration, chance: u64) -> Duration {
+    pause - quarter(pause, chance)
+}
+
+/// Up to a quarter more, by chance.
+fn spread_up(pause: Duration, chance: u64) -> Duration {
+    pause + quarter(pause, chance)
+}
+
+fn quarter(pause: Duration, chance: u64) -> Duration {
+    pause / 4 * (chance % 1024) as u32 / 1024
+}
