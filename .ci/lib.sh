@@ -3,6 +3,12 @@
 
 scratch=$(mktemp -d)
 servers=()
+policy=/usr/sbin/policy-rc.d
+policy_is_ours=0
+root=()
+if ((EUID != 0)); then
+    root=(sudo)
+fi
 
 # Ends the servers that were started here, by pid, and nothing else.
 clean_up() {
@@ -12,6 +18,7 @@ clean_up() {
         kill "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
     done
+    remove_policy
     rm -rf "$scratch"
     exit "$status"
 }
@@ -38,17 +45,41 @@ run() {
 need() {
     local pair missing=()
     for pair in "$@"; do
-        command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+        # Servers are kept out of the PATH of users.
+        PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
     done
-    ((${#missing[@]} > 0)) || return 0
-    command -v apt-get >/dev/null || die "missing, and no apt-get to install them: ${missing[*]}"
-    local -a root=()
-    if ((EUID != 0)); then
-        root=(sudo)
-    fi
+    install_packages "${missing[@]}"
+}
+
+# The same for modules of Debian's Python; arguments: module=package.
+need_python() {
+    local pair missing=()
+    for pair in "$@"; do
+        /usr/bin/python3 -c "import ${pair%%=*}" 2>/dev/null || missing+=("${pair#*=}")
+    done
+    install_packages "${missing[@]}"
+}
+
+# Installs Debian packages without starting the services that some of them bring: those are ours to
+# start, on ports of our own. A policy that exits with 101 forbids it (invoke-rc.d(8)).
+install_packages() {
+    (($# > 0)) || return 0
+    command -v apt-get >/dev/null || die "missing, and no apt-get to install them: $*"
     run "${root[@]}" apt-get update -qq
+    if [[ ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' >"$scratch/policy"
+        "${root[@]}" cp "$scratch/policy" "$policy"
+        "${root[@]}" chmod 755 "$policy"
+        policy_is_ours=1
+    fi
     run "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "${missing[@]}"
+        apt-get install -y -qq --no-install-recommends "$@"
+    remove_policy
+}
+
+remove_policy() {
+    ((policy_is_ours == 0)) || "${root[@]}" rm -f "$policy"
+    policy_is_ours=0
 }
 
 # The path of the release binary.

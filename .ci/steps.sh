@@ -3,6 +3,7 @@
 
 step_tools() {
     need redis-server=redis-server nginx=nginx strace=strace jq=jq cc=gcc
+    need_python dns=python3-dnspython
     command -v cargo >/dev/null || die "cargo is missing: install Rust first"
     cargo fmt --version >/dev/null 2>&1 || run rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || run rustup component add clippy
@@ -14,8 +15,10 @@ step_fmt() {
     run cargo fmt --all --check
 }
 
+# The tests that run when they are named alone are no part of all targets.
 step_lints() {
     run cargo clippy --all-targets --all-features -- -D warnings
+    run cargo clippy --test real_dns --all-features -- -D warnings
 }
 
 step_docs() {
@@ -24,6 +27,20 @@ step_docs() {
 
 step_tests_features() {
     run cargo test --features cli,sim
+}
+
+# What ringpool makes of unbound, named and dnsmasq, and what dig makes of them.
+step_real_dns() {
+    need unbound=unbound named=bind9 dig=bind9-dnsutils dnsmasq=dnsmasq-base setpriv=util-linux
+    run cargo test --features cli,sim --test real_dns
+}
+
+# The peers still build, and ours beside them still runs: no figures, those are not a machine's that
+# does other things as well.
+step_peers() {
+    run cargo run --release --manifest-path benches/peers/Cargo.toml \
+        --target-dir "${CARGO_TARGET_DIR:-target}/peers" -- --short --json "$scratch/peers.json"
+    jq -e 'length > 0' "$scratch/peers.json" >/dev/null || die "the peers wrote no rows"
 }
 
 # A folder of its own: other flags would rebuild everything twice.
@@ -35,6 +52,7 @@ step_loom() {
 # What was learned stays in fuzz/corpus and is played again first.
 step_fuzz() {
     run fuzz/run policy -max_total_time=90 -verbosity=0 -print_final_stats=1
+    run fuzz/run dns_answer -max_total_time=60 -verbosity=0 -print_final_stats=1
     run fuzz/run resolv_conf -max_total_time=30 -max_len=4096 -verbosity=0 -print_final_stats=1
 }
 

@@ -10,3 +10,8 @@ pub fn policy(bytes: &[u8]) {
 pub fn resolv_conf(bytes: &[u8]) {
     crate::dns::bytes::read(bytes);
 }
+
+/// Plays bytes as what the network does to a lookup; a broken promise panics.
+pub fn dns_answer(bytes: &[u8]) {
+    crate::dns::network::play(bytes);
+}

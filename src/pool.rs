@@ -291,8 +291,9 @@ impl<P: Protocol> EndpointHandle<P> {
             .transpose()
     }
 
-    /// Where the endpoint leads. While the answer holds this reads nothing but this core's own
-    /// memory, makes no system call and allocates nothing.
+    /// Where the endpoint leads. While the answer holds this reads memory and no more: no system
+    /// call, no allocation, no write that another core could see, and no unit of tokio's
+    /// cooperative budget, so a task that does nothing else has to yield by itself.
     ///
     /// ```no_run
     /// # async fn f() -> ringpool::Result<()> {

@@ -33,8 +33,10 @@ use crate::time::Tick;
 #[derive(Clone)]
 pub struct Resolved {
     held: Rc<Held>,
-    ttl: Duration,
-    source: Source,
+    /// When it was looked for.
+    now: Tick,
+    /// Whether it was found out for this.
+    is_first: bool,
 }
 
 /// One place that a name leads to.
@@ -72,24 +74,6 @@ pub enum Source {
 }
 
 impl Resolved {
-    fn new(held: Rc<Held>, now: Tick, is_first: bool) -> Self {
-        let source = match held.whence {
-            Whence::Local(Origin::Literal) => Source::Literal,
-            Whence::Local(Origin::Hosts) => Source::Hosts,
-            Whence::Local(Origin::Table) => Source::Table,
-            Whence::Local(Origin::Special) => Source::Special,
-            Whence::Given => Source::Custom,
-            Whence::Server(server) if is_first => Source::Server(server),
-            Whence::Server(_) | Whence::Cache(_) => Source::Cache,
-            Whence::Stale(server) => Source::Stale(server),
-        };
-        let ttl = match held.expires {
-            Tick::NEVER => Duration::MAX,
-            expires => expires.since(now),
-        };
-        Self { held, ttl, source }
-    }
-
     /// The addresses in the order in which they would be tried; at least one. Among places of one
     /// priority the balancer may begin elsewhere.
     pub fn addresses(&self) -> impl ExactSizeIterator<Item = SocketAddr> + '_ {
@@ -108,12 +92,24 @@ impl Resolved {
     /// How long this holds; [`Duration::MAX`] if it always does. Of an answer that has expired, when
     /// a better one is looked for.
     pub fn ttl(&self) -> Duration {
-        self.ttl
+        match self.held.expires {
+            Tick::NEVER => Duration::MAX,
+            expires => expires.since(self.now),
+        }
     }
 
     /// Where the answer came from.
     pub fn source(&self) -> Source {
-        self.source
+        match self.held.whence {
+            Whence::Local(Origin::Literal) => Source::Literal,
+            Whence::Local(Origin::Hosts) => Source::Hosts,
+            Whence::Local(Origin::Table) => Source::Table,
+            Whence::Local(Origin::Special) => Source::Special,
+            Whence::Given => Source::Custom,
+            Whence::Server(server) if self.is_first => Source::Server(server),
+            Whence::Server(_) | Whence::Cache(_) => Source::Cache,
+            Whence::Stale(server) => Source::Stale(server),
+        }
     }
 
     /// Whether its time is over, and nobody gives a better one (RFC 8767).
@@ -132,8 +128,8 @@ impl fmt::Debug for Resolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolved")
             .field("places", &self.places().collect::<Vec<_>>())
-            .field("ttl", &self.ttl)
-            .field("source", &self.source)
+            .field("ttl", &self.ttl())
+            .field("source", &self.source())
             .field("is_complete", &self.is_complete())
             .finish()
     }
@@ -162,13 +158,33 @@ impl Future for Resolving<'_> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.task.is_none()
+            && let Some((held, now)) = self.shard.look_up(self.endpoint)
+        {
+            return Poll::Ready(Ok(Resolved {
+                held,
+                now,
+                is_first: false,
+            }));
+        }
+        self.poll_slowly(cx)
+    }
+}
+
+impl Resolving<'_> {
+    /// What is not held is a task's work, and a unit of its share.
+    fn poll_slowly(&mut self, cx: &mut Context<'_>) -> Poll<Result<Resolved>> {
         let unit = ready!(self.shard.host().poll_unit(cx));
         let task = match self.task {
             Some(task) => task,
             None => match self.shard.find(self.endpoint) {
                 Ok(Finding::Held(held, now)) => {
                     unit.spend();
-                    return Poll::Ready(Ok(Resolved::new(held, now, false)));
+                    return Poll::Ready(Ok(Resolved {
+                        held,
+                        now,
+                        is_first: false,
+                    }));
                 }
                 Ok(Finding::Waiting(task)) => task,
                 Err(error) => {
@@ -181,7 +197,11 @@ impl Future for Resolving<'_> {
         let found = ready!(self.shard.poll_found(task, cx));
         self.task = None;
         unit.spend();
-        Poll::Ready(found.map(|(held, now)| Resolved::new(held, now, true)))
+        Poll::Ready(found.map(|(held, now)| Resolved {
+            held,
+            now,
+            is_first: true,
+        }))
     }
 }
 

@@ -5,8 +5,9 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::net::Ipv4Addr;
 
-use ringpool::{Config, Pool};
+use ringpool::{Config, NameTable, Pool, Resolver};
 use support::{Server, on_one_shard};
 
 struct Counting;
@@ -103,4 +104,28 @@ fn a_round_trip_on_a_pooled_connection_allocates_nothing_after_warm_up() {
         allocated <= 20,
         "{allocated} allocations in 2000 round trips"
     );
+}
+
+#[test]
+fn resolving_a_name_that_is_known_allocates_nothing() {
+    let config = Config {
+        resolver: Resolver::Table(
+            NameTable::new()
+                .with("db.test", [Ipv4Addr::LOCALHOST.into()])
+                .unwrap(),
+        ),
+        ..Config::default()
+    };
+    let allocated = on_one_shard(config, async move || {
+        let endpoint = Pool::local()?.endpoint("db.test:5432")?;
+        for _ in 0..1000 {
+            endpoint.resolve().await?;
+        }
+        let before = COUNT.get();
+        for _ in 0..100_000 {
+            std::hint::black_box(endpoint.resolve().await?.addresses().next());
+        }
+        Ok(COUNT.get() - before)
+    });
+    assert_eq!(allocated, 0);
 }

@@ -1,11 +1,13 @@
 //! The command line as its users meet it: what it prints, what it writes, how it exits.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use hickory_proto::op::{Message, MessageType, ResponseCode};
+use hickory_proto::rr::{RData, Record, RecordType, rdata};
+use serde_json::{Value, json};
 
 fn ringpool(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringpool"))
@@ -221,6 +223,110 @@ fn a_soak_checks_answers_and_finds_every_value_back() {
     assert!(!text.contains("NOT BACK"), "{text}");
 }
 
+/// A name server that knows two addresses of `a.test`, for as long as the tests run.
+fn name_server() -> String {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 2048];
+        while let Ok((n, from)) = socket.recv_from(&mut bytes) {
+            let query = Message::from_vec(&bytes[..n]).unwrap();
+            let question = query.queries[0].clone();
+            let mut reply = Message::new(query.id, MessageType::Response, query.metadata.op_code);
+            reply.add_query(question.clone());
+            match &*question.name().to_ascii().to_lowercase() {
+                "a.test." if question.query_type() == RecordType::A => {
+                    for last in [1, 2] {
+                        let data = RData::A(rdata::A::new(192, 0, 2, last));
+                        reply.add_answer(Record::from_rdata(question.name().clone(), 60, data));
+                    }
+                }
+                "a.test." => {}
+                _ => reply.metadata.response_code = ResponseCode::NXDomain,
+            }
+            socket.send_to(&reply.to_vec().unwrap(), from).unwrap();
+        }
+    });
+    address.to_string()
+}
+
+#[test]
+fn resolve_tells_addresses_their_time_and_their_source() {
+    let server = name_server();
+    let output = ringpool(&["resolve", "A.test", "--server", &server]);
+    assert!(output.status.success(), "{}{}", out(&output), err(&output));
+    let text = out(&output);
+    let first = format!("A.test: 2 addresses, from {server}, for 60 s, in ");
+    assert!(text.starts_with(&first), "{text}");
+    assert!(
+        text.contains("  192.0.2.1\n") && text.contains("  192.0.2.2\n"),
+        "{text}"
+    );
+
+    let args = [
+        "resolve",
+        "a.test:80",
+        "--type",
+        "a",
+        "--server",
+        &server,
+        "--json",
+    ];
+    let output = ringpool(&args);
+    assert!(output.status.success(), "{}{}", out(&output), err(&output));
+    let json: Value = serde_json::from_str(&out(&output)).unwrap();
+    assert_eq!(
+        (&json["name"], &json["type"]),
+        (&json!("a.test:80"), &json!("A"))
+    );
+    assert_eq!(json["source"], json!({"kind": "server", "server": server}));
+    assert_eq!((&json["ttl_s"], &json["error"]), (&json!(60), &Value::Null));
+    assert!(json["time_us"].as_f64().unwrap() > 0.0);
+    let mut addresses = json["addresses"].as_array().unwrap().clone();
+    addresses.sort_by_key(|it| it["ip"].to_string());
+    let address = |ip| json!({"ip": ip, "port": 80, "priority": 0, "weight": 1});
+    assert_eq!(addresses, [address("192.0.2.1"), address("192.0.2.2")]);
+}
+
+#[test]
+fn resolve_of_what_needs_no_server_asks_none() {
+    let nobody = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let nobody = nobody.local_addr().unwrap().to_string();
+    for (name, source, ips) in [
+        ("192.0.2.1:80", "literal", json!(["192.0.2.1"])),
+        ("::1", "literal", json!(["::1"])),
+        ("db.localhost", "special", json!(["127.0.0.1", "::1"])),
+    ] {
+        let output = ringpool(&["resolve", name, "--json", "--server", &nobody]);
+        assert!(output.status.success(), "{}{}", out(&output), err(&output));
+        let json: Value = serde_json::from_str(&out(&output)).unwrap();
+        assert_eq!(json["source"], json!({"kind": source, "server": null}));
+        assert_eq!(json["ttl_s"], Value::Null, "{name}");
+        let addresses = json["addresses"].as_array().unwrap().iter();
+        let mut found: Vec<_> = addresses.map(|it| it["ip"].clone()).collect();
+        found.sort_by_key(ToString::to_string);
+        assert_eq!(json!(found), ips, "{name}");
+    }
+}
+
+#[test]
+fn resolve_of_a_name_that_is_not_there_fails_with_the_whole_reason() {
+    let server = name_server();
+    let output = ringpool(&["resolve", "b.test", "--server", &server]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out(&output).is_empty());
+    let text = err(&output);
+    let reason = format!("no such name (NXDOMAIN from {server}), resolving b.test");
+    assert_eq!(text.trim_end(), format!("ringpool: {reason}"));
+
+    let output = ringpool(&["resolve", "b.test", "--server", &server, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let json: Value = serde_json::from_str(&out(&output)).unwrap();
+    let error = json!({"kind": "Resolve", "text": reason, "steps": ["resolving b.test"]});
+    assert_eq!((&json["error"], &json["source"]), (&error, &Value::Null));
+    assert_eq!(json["addresses"], json!([]));
+}
+
 #[test]
 fn bad_arguments_are_named() {
     for (args, named) in [
@@ -233,6 +339,10 @@ fn bad_arguments_are_named() {
             "--send",
         ),
         (&["load", "localhost:80", "--send", "x"], "--until"),
+        (&["resolve", "a b"], "NAME"),
+        (&["resolve", "a.test", "--type", "SRV"], "underscore"),
+        (&["resolve", "a.test", "--type", "MX"], "--type"),
+        (&["resolve", "a.test", "--server", "dns.test"], "--server"),
         (&["jump"], "jump"),
     ] {
         let output = ringpool(args);

@@ -12,6 +12,8 @@ mod health;
 mod hosts;
 mod known;
 mod lookup;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod network;
 mod nsswitch;
 mod order;
 mod port;

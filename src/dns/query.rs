@@ -219,6 +219,10 @@ pub(super) fn parse(bytes: &[u8], query: &Query, sending: Sending, cut: bool) ->
     let Ok(scanned) = scan(bytes, record_type(query.kind).into()) else {
         return Verdict::Malformed("it is bent or a bomb");
     };
+    let code = ResponseCode::from(scanned.high_code, header[3] & 0xf);
+    if let Some(verdict) = refusal(code, sending.edns) {
+        return verdict;
+    }
     // One malformed record is enough for the decoder to give up. With the whole set dropped, the
     // host is as it would be without (RFC 9460 section 2.2).
     let message = match Message::from_vec(&scanned.bytes) {
@@ -229,9 +233,7 @@ pub(super) fn parse(bytes: &[u8], query: &Query, sending: Sending, cut: bool) ->
         Err(_) => return Verdict::Malformed("it does not decode"),
         Ok(message) => message,
     };
-    // With the bits of EDNS.
-    let code = message.metadata.response_code;
-    refusal(code, sending.edns).unwrap_or_else(|| records::judge(&message, query))
+    records::judge(&message, query)
 }
 
 /// What a code that carries no answer asks for.

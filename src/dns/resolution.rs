@@ -90,7 +90,7 @@ enum Stage {
     /// The candidate's SRV records.
     Services,
     /// The candidate's HTTPS records, while its addresses are asked for as well.
-    Bindings(Chain),
+    Bindings(Bindings),
     /// The addresses of these.
     Places(Places),
     /// The user's resolver.
@@ -98,10 +98,19 @@ enum Stage {
 }
 
 #[derive(Debug)]
+struct Bindings {
+    chain: Chain,
+    /// What was known of the names that the chain has left behind.
+    by: Vec<Known>,
+}
+
+#[derive(Debug)]
 struct Places {
     places: Vec<Place>,
-    /// The question whose records led here.
-    by: Option<Question>,
+    /// What led here, as it was known then; what comes later would lead elsewhere.
+    by: Vec<Known>,
+    /// Whether nothing was missing there.
+    is_whole: bool,
     /// Whether records led here; what has none goes on with the search list.
     is_service: bool,
     /// How many were known when one became known last, and when that was.
@@ -226,7 +235,10 @@ impl Resolution {
             (false, Via::Srv) => Stage::Services,
             (false, Via::Https) => {
                 let name = self.search.current().unwrap_or_default();
-                Stage::Bindings(Chain::new(name))
+                Stage::Bindings(Bindings {
+                    chain: Chain::new(name),
+                    by: Vec::new(),
+                })
             }
         };
     }

@@ -21,6 +21,9 @@ use crate::time::Tick;
 const SUSPECT_FIRST: Duration = Duration::from_millis(250);
 /// Its cap: an address that came back is in use again within two seconds.
 const SUSPECT_CAP: Duration = Duration::from_millis(1200);
+/// That of a family that lost to the other: to find out costs a waiter the attempt delay, also one
+/// that comes alone and seldom, and nothing is lost while the other one works.
+const FAMILY_CAP: Duration = Duration::from_secs(60);
 /// Fresh answers in a row that lack an address before it is gone.
 const ANSWERS_WITHOUT: u32 = 2;
 /// Addresses kept of one name: a whole answer of 64, and as many that are missing.
@@ -164,13 +167,14 @@ impl Addresses {
         all.position(|entry| entry.target.address == address)
     }
 
-    /// Takes over a new answer, good until `expires`; what is known of addresses that stay is kept.
-    /// Only a fresh answer counts against those that it lacks. Returns whether any is gone now.
+    /// Takes over a new answer; the next is asked for at `next`. What is known of addresses that
+    /// stay is kept. Only a fresh answer counts against those that it lacks. Returns whether any is
+    /// gone now.
     pub(crate) fn replace(
         &mut self,
         now: Tick,
         targets: &[Target],
-        expires: Tick,
+        next: Tick,
         is_fresh: bool,
     ) -> bool {
         let mut old = std::mem::take(&mut self.list);
@@ -193,8 +197,8 @@ impl Addresses {
         for mut entry in old {
             if is_fresh {
                 entry.missing += 1;
-                // The next answer comes when this one expires, and has as long to come.
-                let hold = expires.plus(expires.since(now));
+                // The next answer has as long again to come.
+                let hold = next.plus(next.since(now));
                 entry.hold_until = entry.hold_until.min(hold);
             }
             if entry.missing < ANSWERS_WITHOUT && self.list.len() < MAX_KEPT.max(named) {
@@ -353,7 +357,7 @@ impl Addresses {
         if slow.is_ipv6() != winner.is_ipv6() {
             let family = self.family(slow);
             family.lost = family.lost.saturating_add(1);
-            let pause = backoff::delay(family.lost, SUSPECT_FIRST, SUSPECT_CAP, rng);
+            let pause = backoff::delay(family.lost, SUSPECT_FIRST, FAMILY_CAP, rng);
             family.suspect_until = now.plus(pause);
         }
     }

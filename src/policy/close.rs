@@ -51,7 +51,7 @@ impl PoolPolicy {
             self.close(key, reason);
             return;
         }
-        conn.condemned.get_or_insert(reason);
+        conn.condemn(reason);
         let endpoint = conn.endpoint;
         self.displace(endpoint, key.0);
     }

@@ -104,6 +104,14 @@ impl Conn {
         }
     }
 
+    /// It takes no further use. The first reason stays, but for that its address is gone: the
+    /// address may come back, and the connection is no better for that.
+    pub(crate) fn condemn(&mut self, reason: CloseReason) {
+        if matches!(self.condemned, None | Some(CloseReason::AddressGone)) {
+            self.condemned = Some(reason);
+        }
+    }
+
     /// The gauge that counts it.
     pub(crate) fn gauge<'a>(&self, counts: &'a mut Counts) -> &'a mut u32 {
         match self.stage {

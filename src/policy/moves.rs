@@ -7,6 +7,8 @@
 //! what is in use closes at its return, and only if others are left. Counted are this core's own
 //! connections: the board brings the successors where all cores have fewest.
 
+use std::net::SocketAddr;
+
 use super::PoolPolicy;
 use super::balance::Place;
 use super::bucket::Permit;
@@ -198,8 +200,8 @@ impl PoolPolicy {
         }
     }
 
-    /// A connection became ready: one that has too many beside it goes.
-    pub(super) fn moved(&mut self, now: Tick, endpoint: EndpointKey) {
+    /// A connection to `address` became ready: one that has too many beside it goes.
+    pub(super) fn moved(&mut self, now: Tick, endpoint: EndpointKey, address: SocketAddr) {
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
@@ -207,6 +209,12 @@ impl PoolPolicy {
             return;
         }
         bucket.moves.left -= 1;
+        let at = bucket.addresses.position(address);
+        let load = self.load(now, endpoint);
+        let was_in_vain = at.zip(load).is_some_and(|(at, load)| load.has_too_many(at));
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
         if !std::mem::take(&mut bucket.moves.ahead)
             && let Some(idle) = self.idle_one_too_many(now, endpoint)
         {
@@ -214,8 +222,9 @@ impl PoolPolicy {
         }
         let bucket = self.endpoints.get_mut(endpoint.0);
         if let Some(bucket) = bucket
-            && bucket.moves.left == 0
+            && (bucket.moves.left == 0 || was_in_vain)
         {
+            // What this core lacks others have in plenty: the rest would go the same way.
             bucket.moves.give_up();
         }
         self.make_room_to_move(now, endpoint);

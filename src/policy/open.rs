@@ -340,7 +340,7 @@ impl PoolPolicy {
         self.arm(endpoint);
         self.notify(endpoint, key, Hook::Created);
         self.became_free(now, endpoint, key);
-        self.moved(now, endpoint);
+        self.moved(now, endpoint, address);
         Some(())
     }
 

@@ -5,14 +5,16 @@
 //! An opening is a race of one attempt or more. Its states: one attempt → due (the attempt delay is
 //! over: it asks for a permit for the next) → more attempts → won (the others are cancelled, unless
 //! waiters still need them) → gone. Where no permit, slot or place is to be had, the oldest attempt
-//! is cut short and its permit dials the next address. What was cut so gets a second try, without
-//! hurry, when all others have failed.
+//! is cut short and its permit dials the next address: the first after the attempt delay, each further
+//! one after twice as long, one whose server answered after [`PATIENCE_MAX`], which is the longest.
+//! What was cut so gets a second try, without hurry, when all others have failed.
 //!
 //! Promise: attempts begin [`ATTEMPT_DELAY`] apart, or at once when one failed, and those under way
 //! together never less than [`ATTEMPT_FLOOR`] apart; each has a permit and a slot; an address is
 //! dialed once per race (twice if it was cut); for a name with one address there is no race.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::PoolPolicy;
 use super::balance::Wish;
@@ -23,6 +25,9 @@ use super::settings::{ATTEMPT_DELAY, ATTEMPT_FLOOR};
 use super::timers::Timer;
 use crate::error::Error;
 use crate::time::Tick;
+
+/// The longest that an attempt is left alone where there is no room for one beside it.
+const PATIENCE_MAX: Duration = Duration::from_secs(1);
 
 /// One opening.
 #[derive(Debug)]
@@ -75,6 +80,16 @@ impl Race {
             tried: &self.tried,
             since: self.since,
             beside: self.slow.filter(|_| self.is_beside),
+        }
+    }
+
+    /// How long an attempt has before it is cut. A server that answered TCP is there, and a
+    /// handshake with a far one takes several round trips; where one cut after the other brings
+    /// nothing, it is the way that is long, not the addresses that are dead.
+    fn patience(&self, stage: Stage) -> Duration {
+        match stage {
+            Stage::Initialising => PATIENCE_MAX,
+            _ => (ATTEMPT_DELAY * (1 << self.cut.len().min(2))).min(PATIENCE_MAX),
         }
     }
 
@@ -186,9 +201,11 @@ impl PoolPolicy {
             && matches!(newest.stage, Stage::Dialing | Stage::Initialising)
             && now >= newest.began().plus(ATTEMPT_DELAY)
         {
-            race.slow = Some(newest.address);
+            // It counts once, however often it is found to be slow.
+            if race.slow.replace(newest.address) != Some(newest.address) {
+                bucket.addresses.overdue(now, newest.address, &mut self.rng);
+            }
             race.is_beside = true;
-            bucket.addresses.overdue(now, newest.address, &mut self.rng);
         }
         self.settle(now, endpoint);
     }
@@ -196,10 +213,13 @@ impl PoolPolicy {
     /// The race that wants another attempt, while its connection is still wanted.
     pub(super) fn due_race(&self, now: Tick, endpoint: EndpointKey) -> Option<u64> {
         let bucket = self.endpoints.get(endpoint.0)?;
-        if bucket.in_backoff(now) || self.needed(now, bucket) < bucket.openings() {
+        if bucket.in_backoff(now) {
             return None;
         }
-        let mut due = bucket.races.iter().filter(|race| race.due);
+        // Where there are more openings than are needed, only as many as that get company; all of
+        // them may be slow.
+        let needed = self.needed(now, bucket) as usize;
+        let mut due = bucket.races.iter().take(needed).filter(|race| race.due);
         let race = due.find(|race| !bucket.addresses.are_spent(&race.wish()))?;
         Some(race.number)
     }
@@ -240,9 +260,11 @@ impl PoolPolicy {
             return;
         }
         let address = oldest.address;
-        let fair = oldest.began().plus(ATTEMPT_DELAY);
+        let fair = oldest.began().plus(race.patience(oldest.stage));
         if now < fair {
-            self.await_next(endpoint, number, fair);
+            // Meanwhile there may be room for one beside it.
+            let at = fair.min(now.plus(ATTEMPT_DELAY));
+            self.await_next(endpoint, number, at);
             return;
         }
         race.cut.push(address);
@@ -358,11 +380,16 @@ impl PoolPolicy {
         let Some(bucket) = self.endpoints.get(endpoint.0) else {
             return;
         };
-        let Some(race) = bucket.races.iter().find(|race| race.number == number) else {
+        let Some(at) = bucket.races.iter().position(|race| race.number == number) else {
             self.return_permit(endpoint);
             return;
         };
-        let is_wanted = !self.draining && self.needed(now, bucket) >= bucket.openings();
+        let race = &bucket.races[at];
+        let needed = self.needed(now, bucket);
+        let is_wanted = match race.attempts.is_empty() {
+            true => !self.draining && needed >= bucket.openings(),
+            false => (at as u64) < u64::from(needed),
+        };
         let is_last = race.cut.is_empty() && bucket.addresses.are_spent(&race.wish());
         let newest = race.attempts.last().and_then(|key| self.conns.get(key.0));
         match newest.map(|newest| newest.began().plus(ATTEMPT_FLOOR)) {

@@ -48,8 +48,9 @@ impl PoolPolicy {
         if !std::mem::take(&mut bucket.resolving) {
             return None;
         }
-        let has_gone = bucket.addresses.replace(now, targets, expires, is_fresh);
         bucket.expires = expires;
+        let next = bucket.next_question(now);
+        let has_gone = bucket.addresses.replace(now, targets, next, is_fresh);
         bucket.answered = true;
         bucket.resolve_failures = 0;
         self.refresh_later(now, endpoint);
@@ -109,12 +110,9 @@ impl PoolPolicy {
     /// Plans the next question for when what is known expires.
     fn refresh_later(&mut self, now: Tick, endpoint: EndpointKey) {
         if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
-            bucket.refresh_at = match bucket.expires {
+            bucket.refresh_at = match bucket.next_question(now) {
                 Tick::NEVER => Tick::ZERO,
-                expires => {
-                    let unused = now.since(bucket.last_get) / UNUSED_PART;
-                    expires.max(now.plus(unused.max(REFRESH_FLOOR)))
-                }
+                next => next,
             };
             self.arm(endpoint);
         }
@@ -181,6 +179,12 @@ impl PoolPolicy {
 }
 
 impl Bucket {
+    /// When its name is to be asked for again after what is known now.
+    fn next_question(&self, now: Tick) -> Tick {
+        let unused = now.since(self.last_get) / UNUSED_PART;
+        self.expires.max(now.plus(unused.max(REFRESH_FLOOR)))
+    }
+
     /// Whether anybody would notice that its addresses changed.
     fn is_used(&self) -> bool {
         self.counts.slots() > 0 || !self.waiting.is_empty()

@@ -89,7 +89,7 @@ impl PoolPolicy {
         let reused = conn.total_uses > 0;
         conn.total_uses += 1;
         if conn.total_uses == self.settings.max_connection_uses {
-            conn.condemned = Some(CloseReason::Uses);
+            conn.condemn(CloseReason::Uses);
         }
         let was_idle = conn.place == Place::Idle;
         conn.uses += 1;
@@ -126,9 +126,9 @@ impl PoolPolicy {
         let endpoint = conn.endpoint;
         conn.uses -= 1;
         if let Return::Discard(reason) = how {
-            conn.condemned.get_or_insert(reason);
+            conn.condemn(reason);
         } else if now >= conn.deadline {
-            conn.condemned.get_or_insert(CloseReason::Lifetime);
+            conn.condemn(CloseReason::Lifetime);
         }
         let (uses, condemned, place) = (conn.uses, conn.condemned, conn.place);
         if uses == 0

@@ -40,12 +40,15 @@ fn read(clock: libc::clockid_t) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// The same moment for the timer wheel of the runtime; `None` if it never comes.
+/// The same moment for the timer wheel of the runtime, or a little later if the thread is
+/// interrupted here; `None` if it never comes.
 pub(crate) fn instant_of(tick: Tick) -> Option<Instant> {
     if tick == Tick::NEVER {
         return None;
     }
-    Instant::now().checked_add(tick.since(now()))
+    // In this order: a timer that fires early would be set again and again until its moment comes.
+    let wait = tick.since(now());
+    Instant::now().checked_add(wait)
 }
 
 #[cfg(test)]
@@ -74,6 +77,27 @@ mod tests {
         let before = slept();
         for _ in 0..1000 {
             assert!(slept() <= before + Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_timer_does_not_fire_before_its_moment() {
+        // How far the runtime's clock is ahead, at least: the best of many guesses.
+        let reference = Instant::now();
+        let ahead = |instant: Instant, tick: Tick| {
+            let reached = (instant - reference).as_nanos() as i128;
+            reached - i128::from(tick.as_nanos())
+        };
+        let guesses = (0..20_000).map(|_| {
+            let instant = Instant::now();
+            ahead(instant, now())
+        });
+        let least = guesses.max().unwrap();
+        for _ in 0..20_000 {
+            let later = now().plus(Duration::from_secs(1));
+            let early = least - ahead(instant_of(later).unwrap(), later);
+            // The clocks are rounded apart.
+            assert!(early <= 2, "{early} ns early");
         }
     }
 }

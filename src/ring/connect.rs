@@ -118,9 +118,8 @@ impl Ring {
                 -libc::ENOENT,
                 -libc::EALREADY,
             ];
-            if res < 0 && !usual.contains(&res) && conn.failure == libc::ECANCELED {
-                // The limit was refused, and that is why the other steps were cancelled.
-                conn.failure = -res;
+            if res < 0 && !usual.contains(&res) {
+                self.on_no_limit(key, -res);
             }
             return;
         }
@@ -135,6 +134,18 @@ impl Ring {
             conn.phase = Phase::Open;
             self.events.push(Event::Connected { key });
             self.arm(key);
+        }
+    }
+
+    /// The limit was refused. Either that is why the other steps were cancelled; or the kernel cut
+    /// the chain before it, for want of memory, and the connect would wait as long as TCP does.
+    fn on_no_limit(&mut self, key: Key, errno: i32) {
+        let conn = self.at(key);
+        if conn.phase == Phase::Connecting {
+            conn.failure = errno;
+            self.start_close(key);
+        } else if conn.failure == libc::ECANCELED {
+            conn.failure = errno;
         }
     }
 

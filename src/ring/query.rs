@@ -180,6 +180,8 @@ impl Ring {
         }
         match (step, res) {
             (Kind::Bind, ..0) => self.on_no_port(key, -res),
+            // The kernel cut the chain behind the bind, for want of memory: it has chosen a port.
+            (Kind::Connect, 0..) if self.waits_for_port(key) => self.connected_anyway(key),
             _ if self.waits_for_port(key) => {}
             (_, ..0) => self.query_failed(key, -res),
             (Kind::Connect, _) => self.at(key).phase = Phase::Open,
@@ -208,6 +210,14 @@ impl Ring {
         if !matches!(errno, libc::EADDRINUSE | libc::EACCES) {
             // Whatever it is, it is not this one port.
             query.ports.clear();
+        }
+    }
+
+    /// The connect went well although the bind did not.
+    fn connected_anyway(&mut self, key: Key) {
+        self.at(key).phase = Phase::Open;
+        if let Some(query) = self.query_mut(key) {
+            query.unbound = false;
         }
     }
 
@@ -241,7 +251,8 @@ impl Ring {
             // The chain was broken, and with it the receive.
             return self.try_next_port(key);
         }
-        if let Some(lease) = lease {
+        // A buffer may come back with an error, or with nothing in it.
+        if let Some(lease) = lease.filter(|lease| !lease.is_empty()) {
             self.query_bytes(key, res, &lease);
         }
         if !last || self.at(key).recv == Recv::Done {

@@ -104,6 +104,10 @@ impl Watch for Descriptor {
             return false;
         }
         if self.alarm != at || self.sleep.is_none() {
+            // A timer would wait for the wheel's next tick.
+            if at <= clock::now() {
+                return true;
+            }
             self.alarm = at;
             let Some(instant) = clock::instant_of(at) else {
                 return false;

@@ -406,6 +406,12 @@ impl Core {
         }
     }
 
+    /// Whether the shard works and has read the clock since its driver ran.
+    #[inline]
+    pub(crate) fn is_up_to_date(&self) -> bool {
+        !self.stale && self.dead.is_none() && !self.backend.forked()
+    }
+
     /// Whether the shard still works; if not, why.
     #[inline]
     pub(crate) fn alive(&self) -> Result<()> {

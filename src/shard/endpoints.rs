@@ -188,6 +188,12 @@ impl EndpointRef {
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.name.endpoint
     }
+
+    /// Its key, if the core has not forgotten it meanwhile.
+    #[inline]
+    pub(super) fn key(&self) -> EndpointKey {
+        self.key.get()
+    }
 }
 
 impl super::Shard {

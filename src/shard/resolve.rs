@@ -23,13 +23,11 @@ use crate::dns::{Health, Known, Old, Question, Resolution, Want, Wanted};
 use crate::error::Result;
 use crate::policy::event::{EndpointKey, Event};
 use crate::resolver::Resolver;
-use crate::share::Turn;
+use crate::share::{LEAST_SLEEP, Turn};
 use crate::time::Tick;
 
 /// How often the clocks are compared to find out whether the machine has slept, at most.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
-/// What is shorter is no sleep.
-const LEAST_SLEEP: Duration = Duration::from_secs(1);
 
 use super::core::Core;
 pub(crate) use held::Held;
@@ -243,9 +241,11 @@ impl Core {
 
     /// Finds the answer to `question` for `endpoint`.
     fn ask(&mut self, endpoint: EndpointKey, question: Question) {
-        if !self.lookups.questions.contains_key(&question)
-            && let Some(known) = self.find_out(&question)
-        {
+        let known = match self.lookups.questions.contains_key(&question) {
+            true => self.look_beside(&question),
+            false => self.find_out(&question),
+        };
+        if let Some(known) = known {
             self.tell_known(endpoint, &question, known);
             return;
         }
@@ -257,6 +257,17 @@ impl Core {
         if let Some(resolving) = self.lookups.resolving.get_mut(&endpoint) {
             resolving.resolution.handle_asked(&question, since, old);
         }
+    }
+
+    /// What is known of `question` although it is being found out: it is asked ahead of time, or
+    /// another core was faster. What has expired since serves if that takes too long.
+    fn look_beside(&mut self, question: &Question) -> Option<Known> {
+        let names = self.links.registry().names();
+        let (known, old) = names.look(self.now, question);
+        if let Some(interest) = self.lookups.questions.get_mut(question) {
+            interest.old = old;
+        }
+        known
     }
 
     /// What is known of `question`; `None` if it is being found out, by whomever.

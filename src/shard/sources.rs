@@ -96,6 +96,7 @@ impl SourceFiles {
     /// A core's own view.
     pub(crate) fn view(self: &Arc<Self>) -> SourceView {
         SourceView {
+            told: 0,
             seen: self.latest.seen(),
             files: self.clone(),
         }
@@ -160,6 +161,8 @@ impl SourceFiles {
 pub(crate) struct SourceView {
     files: Arc<SourceFiles>,
     seen: Seen<Sources>,
+    /// The generation that its core was told of. What cores share begins with the first.
+    told: u64,
 }
 
 impl SourceView {
@@ -167,8 +170,9 @@ impl SourceView {
     /// then nothing that was learned before counts.
     pub(crate) fn refresh(&mut self, now: Tick) -> bool {
         self.files.refresh(now);
-        let before = self.sources().generation;
-        self.seen.look(&self.files.latest) && self.sources().generation != before
+        self.seen.look(&self.files.latest);
+        let generation = self.sources().generation;
+        std::mem::replace(&mut self.told, generation) != generation
     }
 
     /// The picture that this core has.

@@ -13,6 +13,7 @@ mod panics;
 mod process;
 mod queues;
 mod race;
+mod resolver;
 mod resources;
 mod security;
 mod time;

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part
 
 pub mod bare;
+pub mod names;
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};

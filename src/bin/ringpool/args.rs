@@ -1,11 +1,15 @@
 //! What the user may ask for. Every value is checked here, so that an error names its argument and
 //! the exit status is 2 before anything has started.
 
+pub(crate) mod asked;
+
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use ringpool::Endpoint;
 
+use self::asked::{Asked, RecordType};
 use crate::escape;
 use crate::stress::preset::Preset;
 
@@ -37,6 +41,15 @@ pub(crate) enum Command {
     /// would be unread when the connection goes back, and the pool closes such a connection.
     #[command(after_help = LOAD_EXAMPLES)]
     Load(LoadArgs),
+    /// Show what the pool would connect to for a name, and where it knows that from
+    ///
+    /// Prints the addresses in the order in which they would be tried, for how long they hold, where
+    /// they come from (the hosts file, a name server, ...) and how long it took.
+    ///
+    /// NAME is a host (`example.com`, `example.com.` without a search list, `127.0.0.1`) or an
+    /// endpoint (`example.com:443`, `srv:_redis._tcp.example.com`, `https:example.com`).
+    #[command(after_help = RESOLVE_EXAMPLES)]
+    Resolve(ResolveArgs),
     /// Run the pool in simulated worlds with faults, one for each seed
     ///
     /// Every world has 2 to 4 cores, servers, name servers, a kernel and a network that misbehave as
@@ -175,6 +188,37 @@ pub(crate) struct LoadArgs {
     pub(crate) shards: Option<u16>,
 }
 
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ResolveArgs {
+    /// The host or endpoint
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// Only its IPv4 (A) or IPv6 (AAAA) addresses, or where its SRV or HTTPS records lead
+    #[arg(long = "type", value_name = "TYPE", ignore_case = true)]
+    pub(crate) kind: Option<RecordType>,
+
+    /// Ask this name server, and look into no file; repeat it for several [default: the system's]
+    #[arg(long = "server", value_name = "ADDR", value_parser = asked::server)]
+    pub(crate) servers: Vec<SocketAddr>,
+
+    /// Print JSON, of a failure too
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl ResolveArgs {
+    /// What NAME and --type mean together. Ends the process with status 2 if that is nothing.
+    pub(crate) fn asked(&self) -> Asked {
+        asked::read(&self.name, self.kind).unwrap_or_else(|reason| {
+            let message = format!("invalid value {:?} for 'NAME': {reason}", self.name);
+            let mut command = Args::command();
+            let error = command.error(clap::error::ErrorKind::ValueValidation, message);
+            error.exit()
+        })
+    }
+}
+
 const STATUS: &str = "Exit status: 0 if all went well, 1 if anything failed, 2 for bad arguments.";
 
 const LOAD_EXAMPLES: &str = "\
@@ -183,6 +227,14 @@ Examples:
   ringpool load localhost:80 --send 'GET / HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n' --until '</html>\\n'
 
 Exit status: 0 if every answer came, 1 if anything failed, 2 for bad arguments.";
+
+const RESOLVE_EXAMPLES: &str = "\
+Examples:
+  ringpool resolve example.com
+  ringpool resolve example.com --type AAAA --server 9.9.9.9 --json
+  ringpool resolve _redis._tcp.example.com --type SRV --server '[::1]:5300'
+
+Exit status: 0 if there is an address, 1 if anything failed, 2 for bad arguments.";
 
 /// Bytes given as text with escapes. (A type of its own: clap reads `Vec<u8>` as a list.)
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,7 +255,6 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
     use clap::error::ErrorKind;
 
     fn parse(args: &[&str]) -> Result<Args, clap::Error> {

@@ -1,5 +1,5 @@
-//! The command line of ringpool: a stress test and an endurance run with everything embedded, and a
-//! load generator for a server of the user's.
+//! The command line of ringpool: a stress test and an endurance run with everything embedded, a load
+//! generator for a server of the user's, and what a name resolves to.
 //!
 //! Promise: the exit status is 0 only if all went well; 1 says that something failed, with the
 //! reason on the error stream; 2 says that the arguments are bad.
@@ -12,6 +12,7 @@ mod measure;
 mod output;
 mod progress;
 mod report;
+mod resolve;
 mod server_thread;
 #[cfg(feature = "sim")]
 mod simulate;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "sim")]
         Command::Simulate(args) => simulate::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::Resolve(args) => resolve::run(&args, &args.asked()),
     };
     match passed {
         Ok(true) => ExitCode::SUCCESS,

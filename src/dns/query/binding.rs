@@ -14,30 +14,24 @@ use crate::dns::record::Binding;
 /// Something in a record breaks the format, so that none of its set may be used.
 struct Malformed;
 
-/// The records that can be used, the first by priority if there are too many; none if one of them
-/// is malformed.
+/// Those that can be used of the first [`MAX_ADDRESSES`] by priority; none if one of them is
+/// malformed.
 pub(super) fn bindings(owned: &[&Record]) -> Vec<Binding> {
+    let https = owned.iter().filter_map(|record| match &record.data {
+        RData::HTTPS(https) => Some(&https.0),
+        _ => None,
+    });
+    let mut all: Vec<&SVCB> = https.collect();
+    all.sort_by_key(|svcb| svcb.svc_priority);
     let mut bindings = Vec::new();
-    for record in owned {
-        let RData::HTTPS(https) = &record.data else {
-            continue;
-        };
-        match binding(&https.0) {
+    for svcb in all.into_iter().take(MAX_ADDRESSES) {
+        match binding(svcb) {
             Ok(Some(binding)) if !bindings.contains(&binding) => bindings.push(binding),
             Ok(_) => {}
             Err(Malformed) => return Vec::new(),
         }
-        if bindings.len() > 2 * MAX_ADDRESSES {
-            shorten(&mut bindings);
-        }
     }
-    shorten(&mut bindings);
     bindings
-}
-
-fn shorten(bindings: &mut Vec<Binding>) {
-    bindings.sort_by(|a, b| (a.priority, &a.target, a.port).cmp(&(b.priority, &b.target, b.port)));
-    bindings.truncate(MAX_ADDRESSES);
 }
 
 /// `None` if it is well formed and not for us.
@@ -102,14 +96,10 @@ fn param(
         SvcParamValue::Ipv4Hint(hint) if hint.0.is_empty() => return Err(Malformed),
         SvcParamValue::Ipv6Hint(hint) if hint.0.is_empty() => return Err(Malformed),
         SvcParamValue::Ipv4Hint(hint) => {
-            let hints = hint.0.iter().map(|hint| hint.0.into());
-            read.hints
-                .extend(keep_some(hints.filter(|ip| is_usable(*ip))));
+            add_hints(read, hint.0.iter().map(|hint| hint.0.into()));
         }
         SvcParamValue::Ipv6Hint(hint) => {
-            let hints = hint.0.iter().map(|hint| hint.0.into());
-            read.hints
-                .extend(keep_some(hints.filter(|ip| is_usable(*ip))));
+            add_hints(read, hint.0.iter().map(|hint| hint.0.into()));
         }
         _ => {}
     }

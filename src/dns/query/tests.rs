@@ -13,6 +13,7 @@ use crate::policy::Rng;
 
 mod bomb;
 mod chance;
+mod oracle;
 
 const ID: u16 = 0x1234;
 

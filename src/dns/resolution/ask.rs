@@ -243,8 +243,8 @@ pub(super) fn host(now: Tick, late: Tick, asks: [Option<&Ask>; 2], strict: bool)
         found.is_complete = false;
         found.expires = found.expires.min(now.plus(PARTIAL));
     }
-    let fails = matches!(worst, Some((Ended::Temporary, _)));
-    if !found.addresses.is_empty() && !(strict && fails) {
+    let fails = strict && matches!(worst, Some((Ended::Temporary, _)));
+    if !fails && !found.addresses.is_empty() {
         return HostState::Found(found);
     }
     worst.map_or_else(

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::Places;
 use super::ask::{HostFound, HostState};
 use crate::dns::known::Known;
 use crate::dns::record::{Question, Records};
@@ -80,18 +81,17 @@ impl Outcome {
         }
     }
 
-    /// The addresses of `places`, as far as `hosts` has them; for what is still being asked, or
-    /// failed, the hints. `by` is what led to the places. `None` if there are none at all.
+    /// The addresses of the places of `stage`, as far as `hosts` has them; for what is still being
+    /// asked, or failed, the hints. `None` if there are none at all.
     pub(super) fn of_places(
         now: Tick,
-        places: &[Place],
+        stage: &Places,
         hosts: &[HostState],
-        by: Option<&Known>,
         began: Tick,
         used: Vec<Question>,
     ) -> Option<Self> {
         let mut outcome = Self {
-            places: places.to_vec(),
+            places: stage.places.clone(),
             addresses: Vec::new(),
             expires: Tick::NEVER,
             refresh: Tick::NEVER,
@@ -101,56 +101,74 @@ impl Outcome {
             is_complete: true,
             questions: used,
         };
-        let mut known_from = None;
-        for (place, host) in places.iter().zip(hosts) {
-            let addresses = match host {
-                HostState::Found(found) => {
-                    outcome.limit(found.expires, found.refresh, found.learned);
-                    outcome.is_stale |= found.is_stale;
-                    outcome.is_complete &= found.is_complete;
-                    known_from = known_from.or_else(|| found.server.map(|_| whence(found, began)));
-                    found.addresses.clone()
-                }
-                HostState::Ended(ended, _) if *ended != super::Ended::Temporary => Vec::new(),
-                HostState::Ended(..) | HostState::Wait(_) => {
-                    outcome.is_complete = false;
-                    outcome.limit(now.plus(super::PARTIAL), Tick::NEVER, Tick::ZERO);
-                    place.hints.clone()
-                }
-            };
+        for (place, host) in stage.places.iter().zip(hosts) {
+            let addresses = outcome.of_place(now, place, host, began);
             outcome.addresses.push(addresses);
         }
         if outcome.addresses.iter().all(Vec::is_empty) {
             return None;
         }
-        match by {
-            Some(Known::Found {
+        for known in &stage.by {
+            outcome.led_by(known, began);
+        }
+        if !stage.is_whole {
+            outcome.is_partial(now);
+        }
+        Some(outcome)
+    }
+
+    /// Takes in how things stand with the host of `place`; its addresses.
+    fn of_place(&mut self, now: Tick, place: &Place, host: &HostState, began: Tick) -> Vec<IpAddr> {
+        match host {
+            HostState::Found(found) => {
+                self.limit(found.expires, found.refresh, found.learned);
+                self.is_stale |= found.is_stale;
+                self.is_complete &= found.is_complete;
+                if let Whence::Local(_) = self.whence {
+                    self.whence = whence(found, began);
+                }
+                found.addresses.clone()
+            }
+            HostState::Ended(ended, _) if *ended != super::Ended::Temporary => Vec::new(),
+            HostState::Ended(..) | HostState::Wait(_) => {
+                self.is_partial(now);
+                place.hints.clone()
+            }
+        }
+    }
+
+    /// Takes in that these records led to the places.
+    fn led_by(&mut self, known: &Known, began: Tick) {
+        match known {
+            Known::Found {
                 expires,
                 refresh,
                 learned,
                 server,
                 ..
-            }) => {
-                outcome.limit(*expires, *refresh, *learned);
-                known_from = Some(known_from.unwrap_or(whence_of(*server, *learned, began)));
+            } => {
+                self.limit(*expires, *refresh, *learned);
+                if let Whence::Local(_) = self.whence {
+                    self.whence = whence_of(*server, *learned, began);
+                }
             }
-            Some(Known::Stale { until, server, .. }) => {
-                outcome.limit(*until, Tick::NEVER, Tick::ZERO);
-                (outcome.is_stale, outcome.is_complete) = (true, false);
-                known_from = Some(Whence::Stale(*server));
+            Known::Stale { until, server, .. } => {
+                self.limit(*until, Tick::NEVER, Tick::ZERO);
+                (self.is_stale, self.is_complete) = (true, false);
+                self.whence = Whence::Stale(*server);
             }
-            Some(Known::Failed { until, .. }) => {
-                outcome.limit(*until, Tick::NEVER, Tick::ZERO);
-                outcome.is_complete = false;
+            Known::Failed { until, .. } => {
+                self.limit(*until, Tick::NEVER, Tick::ZERO);
+                self.is_complete = false;
             }
-            Some(Known::NoData { .. } | Known::NxDomain { .. }) => {}
-            None => {
-                outcome.limit(now.plus(super::PARTIAL), Tick::NEVER, Tick::ZERO);
-                outcome.is_complete = false;
-            }
+            Known::NoData { .. } | Known::NxDomain { .. } => {}
         }
-        outcome.whence = known_from.unwrap_or(outcome.whence);
-        Some(outcome)
+    }
+
+    /// Something is missing that may come soon.
+    fn is_partial(&mut self, now: Tick) {
+        self.limit(now.plus(super::PARTIAL), Tick::NEVER, Tick::ZERO);
+        self.is_complete = false;
     }
 
     /// What the user's own resolver said; `None` if that is nothing.

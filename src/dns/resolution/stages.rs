@@ -1,16 +1,16 @@
 //! What a resolution does at each stage of its way.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ask::{self, Ask, HostState};
-use super::{Next, PATIENCE, Places, RESOLUTION_DELAY, Resolution, Stage, Want};
+use super::{Bindings, Next, PATIENCE, Places, RESOLUTION_DELAY, Resolution, Stage, Want};
 use crate::dns::known::Known;
 use crate::dns::record::{Kind, Question, Records};
 use crate::dns::resolution::outcome::Outcome;
 use crate::dns::search::Ended;
 use crate::dns::service::{self, Place};
 use crate::dns::sources::Local;
+use crate::resolver::Families;
 use crate::time::Tick;
 
 impl Resolution {
@@ -76,7 +76,7 @@ impl Resolution {
                     return Next::Ended(Ended::NoData, self.error("no SRV records".to_owned()));
                 };
                 match service::services(records) {
-                    Ok(places) => self.go_to(now, places, Some(question), true),
+                    Ok(places) => self.go_to(now, places, vec![known], true, true),
                     Err(error) => Next::Done(Err(self.named(error))),
                 }
             }
@@ -88,10 +88,10 @@ impl Resolution {
     }
 
     fn look_at_bindings(&mut self, now: Tick) -> Next {
-        let Stage::Bindings(chain) = &self.stage else {
+        let Stage::Bindings(bindings) = &self.stage else {
             return Next::Again;
         };
-        let name = chain.name().clone();
+        let name = bindings.chain.name().clone();
         if name.is_empty() {
             return self.no_candidate();
         }
@@ -117,6 +117,15 @@ impl Resolution {
             }
             (ask::State::Wait(until), HostState::Ended(..)) => return Next::Wait(until),
         };
+        self.follow_bindings(now, known)
+    }
+
+    /// Goes where the HTTPS records of the chain's name lead; `None` if they are late.
+    fn follow_bindings(&mut self, now: Tick, known: Option<Known>) -> Next {
+        let mut chance = self.chance;
+        let Stage::Bindings(Bindings { chain, by }) = &mut self.stage else {
+            return Next::Again;
+        };
         let records = match &known {
             Some(Known::Found { records, .. } | Known::Stale { records, .. }) => match records {
                 Records::Bindings(records) => Some(records.clone()),
@@ -124,34 +133,40 @@ impl Resolution {
             },
             _ => None,
         };
-        let mut chance = self.chance;
-        let Stage::Bindings(chain) = &mut self.stage else {
-            return Next::Again;
-        };
+        let is_whole = known.is_some();
+        by.extend(known);
         let step = match &records {
             Some(records) => chain.found(records, |below| draw(&mut chance, below)),
             None => chain.nothing(),
         };
+        let by = match &step {
+            service::Step::Ask => Vec::new(),
+            service::Step::Done(_) => std::mem::take(by),
+        };
         self.chance = chance;
         match step {
             service::Step::Ask => Next::Again,
-            service::Step::Done(places) => {
-                self.go_to(now, places, Some(question), records.is_some())
-            }
+            service::Step::Done(places) => self.go_to(now, places, by, is_whole, records.is_some()),
         }
     }
 
     fn go_to(
         &mut self,
         now: Tick,
-        places: Vec<Place>,
-        by: Option<Question>,
-        service: bool,
+        mut places: Vec<Place>,
+        by: Vec<Known>,
+        is_whole: bool,
+        is_service: bool,
     ) -> Next {
+        let families = self.sources.config.families;
+        for place in &mut places {
+            place.hints.retain(|hint| families.contain(*hint));
+        }
         self.stage = Stage::Places(Places {
             places,
             by,
-            is_service: service,
+            is_whole,
+            is_service,
             known: 0,
             changed: now,
         });
@@ -189,10 +204,7 @@ impl Resolution {
                 return Next::Wait(if hurries { due.min(until) } else { until });
             }
         }
-        let by = stage.by.as_ref().and_then(|it| self.asks.get(it));
-        let by = by.and_then(|ask| ask.as_known().cloned());
-        let used = self.used();
-        match Outcome::of_places(now, &stage.places, &hosts, by.as_ref(), self.began, used) {
+        match Outcome::of_places(now, stage, &hosts, self.began, self.used()) {
             Some(outcome) => Next::Done(Ok(outcome)),
             None => self.no_places(hosts, stage.is_service),
         }
@@ -242,18 +254,26 @@ impl Resolution {
             kind,
         };
         let (v6, v4) = (question(Kind::Aaaa), question(Kind::A));
-        let (no_aaaa, one_by_one) = {
-            let config = &self.sources.config;
-            (config.no_aaaa, config.single_request)
+        let config = &self.sources.config;
+        let wants_v4 = config.families != Families::V6;
+        let wants_v6 = match config.families {
+            Families::Both => !config.no_aaaa,
+            Families::V4 => false,
+            Families::V6 => true,
         };
+        let is_known = |of: &Question| {
+            self.asks
+                .get(of)
+                .is_some_and(|ask| ask.as_known().is_some())
+        };
+        let is_second = config.single_request && wants_v4;
         let late = self.began.plus(PATIENCE);
-        let is_known = |asks: &BTreeMap<Question, Ask>, of: &Question| {
-            asks.get(of).is_some_and(|ask| ask.as_known().is_some())
-        };
-        if !no_aaaa && (!one_by_one || is_known(&self.asks, &v4)) {
+        if wants_v6 && (!is_second || is_known(&v4)) {
             self.want(now, &v6);
         }
-        self.want(now, &v4);
+        if wants_v4 {
+            self.want(now, &v4);
+        }
         let asks = [self.asks.get(&v6), self.asks.get(&v4)];
         ask::host(now, late, asks, self.sources.config.strict_error)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::event::{Action, CloseReason, ConnKey, EndpointKey};
+use super::super::event::{Action, CloseReason, ConnKey, EndpointKey, Event};
 use super::super::harness::Harness;
 use super::with;
 use crate::target::Target;
@@ -175,4 +175,28 @@ fn connections_move_by_weight_and_not_to_another_priority() {
     let spread = spread(&h);
     assert_eq!(spread.values().copied().collect::<Vec<_>>(), [2, 6, 0]);
     assert_eq!(h.counts(ep).live(), 8);
+}
+
+#[test]
+fn d25_where_the_other_cores_hold_what_this_one_lacks_nothing_is_moved_to_and_fro() {
+    let (mut h, ep, conns) = open(1, 8, 64);
+    conns.iter().for_each(|conn| h.put(*conn));
+    answers(&mut h, 2);
+    for answer in 1..=5 {
+        h.pass(TTL);
+        while let Some(action) = h.asked.pop_front() {
+            if let Action::AcquirePermit { endpoint } = action {
+                h.held += 1;
+                // All of the other cores' connections go to the second address, and stay there.
+                let first = ([127, 0, 0, 1], 80).into();
+                let held = [h.policy.held_at(first), 100].into();
+                h.event(Event::PermitGranted { endpoint, held });
+            } else {
+                h.answer(&action);
+            }
+        }
+        let closed = h.counts(ep).closed_by(CloseReason::Rebalanced);
+        assert!(closed <= answer, "{closed} after {answer} answers");
+        assert_eq!(h.counts(ep).live(), 8);
+    }
 }

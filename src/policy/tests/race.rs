@@ -10,7 +10,7 @@ use super::{is_dial, with};
 use crate::target::Target;
 
 /// Where a dial goes, and which connection it makes.
-fn dialed(dial: &Action) -> (ConnKey, SocketAddr) {
+pub(super) fn dialed(dial: &Action) -> (ConnKey, SocketAddr) {
     match dial {
         Action::Dial { conn, address, .. } => (*conn, *address),
         other => panic!("{other:?}"),
@@ -26,19 +26,19 @@ fn is_close(action: &Action) -> bool {
 }
 
 /// The next dial after everything before it was answered well.
-fn dial(h: &mut Harness) -> Option<Action> {
+pub(super) fn dial(h: &mut Harness) -> Option<Action> {
     h.answer_until(is_dial)
 }
 
-fn v6(last: u16) -> SocketAddr {
+pub(super) fn v6(last: u16) -> SocketAddr {
     ([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 80).into()
 }
 
-fn v4(last: u8) -> SocketAddr {
+pub(super) fn v4(last: u8) -> SocketAddr {
     ([192, 0, 2, last], 80).into()
 }
 
-fn target(address: SocketAddr, priority: u16) -> Target {
+pub(super) fn target(address: SocketAddr, priority: u16) -> Target {
     Target {
         priority,
         ..Target::new(address)
@@ -46,7 +46,7 @@ fn target(address: SocketAddr, priority: u16) -> Target {
 }
 
 /// An endpoint of so many addresses, one get that waits, and its first dial, which is not answered.
-fn slow(h: &mut Harness, addresses: u8) -> (EndpointKey, WaiterKey, Action) {
+pub(super) fn slow(h: &mut Harness, addresses: u8) -> (EndpointKey, WaiterKey, Action) {
     h.addresses = addresses;
     let ep = h.endpoint("a:1");
     let waiter = h.wait(ep);
@@ -449,4 +449,23 @@ fn c2_when_all_addresses_are_silent_the_waiters_hear_of_the_last() {
     h.refuse_dials();
     assert!(h.failure(waiter).is_some());
     assert_eq!(h.held, 0);
+}
+
+#[test]
+fn c2_an_opening_too_many_does_not_keep_a_waiter_from_the_next_address() {
+    let mut h = with(|_| {});
+    h.targets = Some(vec![target(v6(1), 0), target(v4(1), 1)]);
+    let ep = h.endpoint("a:1");
+    let (waiter, other) = (h.wait(ep), h.wait(ep));
+    let first = [dial(&mut h).unwrap(), dial(&mut h).unwrap()];
+    assert!(first.iter().all(|it| dialed(it).1 == v6(1)));
+    // One waiter leaves; its opening stays, of use to the other.
+    h.cancel(other);
+    h.pass(ATTEMPT_DELAY);
+    let second = dial(&mut h).expect("an attempt beside the slow one");
+    assert_eq!(dialed(&second).1, v4(1));
+    assert!(dial(&mut h).is_none(), "for one waiter, one of them");
+    h.answer(&second);
+    h.answer_all();
+    assert!(h.granted(waiter).is_some());
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::event::{Action, CloseReason, ConnKey, EndpointKey, Return};
+use super::super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return};
 use super::super::harness::{Harness, MS};
 use super::{is_dial, with};
 use crate::target::Target;
@@ -281,7 +281,7 @@ fn d25_an_answer_without_an_address_removes_nothing() {
         refresh(&mut h);
     }
     assert_eq!(h.close_reason(kept), None);
-    assert_eq!(h.counts(ep).resolve_errors > 0, true);
+    assert!(h.counts(ep).resolve_errors > 0);
 }
 
 #[test]
@@ -331,6 +331,31 @@ fn d25_a_connection_in_use_whose_address_comes_back_is_kept() {
 }
 
 #[test]
+fn d25_a_connection_that_broke_meanwhile_is_not_kept_when_its_address_comes_back() {
+    for is_broken in [true, false] {
+        let (mut h, _, [gone, _]) = two();
+        answers(&mut h, &[2]);
+        refresh(&mut h);
+        refresh(&mut h);
+        let reason = CloseReason::Reset;
+        if is_broken {
+            h.event(Event::Broken { conn: gone, reason });
+        }
+        answers(&mut h, &[1, 2]);
+        refresh(&mut h);
+        h.put_as(
+            gone,
+            if is_broken {
+                Return::Clean
+            } else {
+                Return::Discard(reason)
+            },
+        );
+        assert_eq!(h.close_reason(gone), Some(reason));
+    }
+}
+
+#[test]
 fn d25_a_shared_connection_whose_address_comes_back_takes_users_again() {
     let mut h = with(|s| s.max_idle_time = Duration::from_secs(3_000));
     h.capacity = 2;
@@ -366,4 +391,70 @@ fn d25_what_is_on_its_way_to_an_address_that_goes_goes_elsewhere() {
     h.answer_all();
     assert_eq!(to(&h, h.granted(waiter).unwrap()), 2);
     assert_eq!((h.counts(ep).connect_errors, h.held), (0, 1));
+}
+
+/// A connection in use to address 1, which was gone, and what happens before it is named again.
+fn gone_and_back(capacity: u32, meanwhile: impl Fn(&mut Harness, ConnKey)) -> (Harness, ConnKey) {
+    let mut h = with(|s| {
+        s.max_idle_time = Duration::from_secs(3_000);
+        s.health_check = false;
+    });
+    answers(&mut h, &[1]);
+    h.capacity = capacity;
+    let ep = h.endpoint("a:1");
+    let conn = h.open(ep);
+    for _ in 1..capacity {
+        assert_eq!(h.hit(ep), conn);
+    }
+    answers(&mut h, &[2]);
+    refresh(&mut h);
+    refresh(&mut h);
+    meanwhile(&mut h, conn);
+    answers(&mut h, &[1, 2]);
+    refresh(&mut h);
+    (h, conn)
+}
+
+#[test]
+fn d25_e1_a_connection_that_broke_while_its_address_was_gone_is_not_used_again() {
+    let reason = CloseReason::PeerClosed;
+    let broken = |h: &mut Harness, conn| h.event(Event::Broken { conn, reason });
+    let (mut h, conn) = gone_and_back(1, broken);
+    h.put(conn);
+    assert_eq!(h.close_reason(conn), Some(reason));
+}
+
+#[test]
+fn d25_a_connection_that_a_user_found_bad_while_its_address_was_gone_is_not_used_again() {
+    let reason = CloseReason::Failed;
+    let (mut h, conn) = gone_and_back(2, |h, conn| h.put_as(conn, Return::Discard(reason)));
+    h.put(conn);
+    assert_eq!(h.close_reason(conn), Some(reason));
+}
+
+#[test]
+fn d25_a_connection_of_an_address_that_came_back_is_kept() {
+    let (mut h, conn) = gone_and_back(1, |_, _| {});
+    h.put(conn);
+    assert_eq!(h.close_reason(conn), None);
+}
+
+#[test]
+fn d23_d25_one_answer_without_an_address_is_not_enough_whatever_its_ttl() {
+    let (mut h, _, conns) = two();
+    h.ttl = Duration::ZERO;
+    refresh(&mut h);
+    h.put(conns[0]);
+    answers(&mut h, &[2]);
+    h.pass(Duration::from_secs(4));
+    h.log.clear();
+    h.answer_all();
+    h.pass(MS * 900);
+    assert_eq!(h.close_reason(conns[0]), None, "after one answer");
+    answers(&mut h, &[1, 2]);
+    for _ in 0..20 {
+        h.pass(Duration::from_secs(1));
+        h.answer_all();
+    }
+    assert_eq!(h.close_reason(conns[0]), None);
 }

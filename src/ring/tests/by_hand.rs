@@ -40,6 +40,36 @@ impl ByHand {
         });
     }
 
+    /// Sent a question; the steps before the bind have gone well.
+    fn asking(transport: Transport, ports: &[u16]) -> (Self, Key) {
+        let mut hand = Self::new();
+        let to = ([127, 0, 0, 1], 1).into();
+        let asked = hand.0.query(to, transport, b"question".to_vec(), ports);
+        let at = asked.unwrap();
+        hand.complete(Kind::Socket, at, 0);
+        (hand, at)
+    }
+
+    /// The receive reports with one of the buffers.
+    fn received(&mut self, at: Key, res: i32, more: bool) {
+        let user_data = Token::new(Kind::Recv, at).encode();
+        let flags = 1 | (u32::from(more) << 1);
+        let cqe = Cqe {
+            user_data,
+            res,
+            flags,
+        };
+        self.0.handle(cqe);
+    }
+
+    /// The query is closed, and nothing else is told of it.
+    fn close_query(&mut self, at: Key) {
+        self.0.close_query(at);
+        self.end_all(at);
+        assert!(matches!(self.events()[..], [Event::QueryClosed { key }] if key == at));
+        self.0.assert_clean();
+    }
+
     /// Whatever is in flight on the slot ends, as a cancel ends it; a close succeeds.
     fn end_all(&mut self, key: Key) {
         while let Some(kind) = Kind::ALL
@@ -246,4 +276,58 @@ fn k14_a_close_does_not_take_the_cancel_of_an_earlier_receive_for_that_of_the_la
             hand.0.assert_clean();
         }
     }
+}
+
+#[test]
+fn d9_a_buffer_with_an_error_or_with_nothing_is_given_back_and_is_no_answer() {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        for errno in [0, libc::ECONNREFUSED, libc::ECONNRESET] {
+            let (mut hand, at) = ByHand::asking(transport, &[]);
+            hand.complete(Kind::Connect, at, 0);
+            hand.complete(Kind::Send, at, 8);
+            hand.received(at, -errno, false);
+            let failed = errno != 0 || transport == Transport::Tcp;
+            match &hand.events()[..] {
+                [] => assert!(!failed && hand.0.ops.has(Kind::Recv, at)),
+                [Event::QueryFailed { errno: told, .. }] => assert!(failed && *told == errno),
+                other => panic!("{transport:?} {errno}: {other:?}"),
+            }
+            hand.close_query(at);
+        }
+    }
+}
+
+#[test]
+fn d38_a_chain_that_the_kernel_cut_behind_a_refused_port_goes_on_with_the_kernels_port() {
+    let (mut hand, at) = ByHand::asking(Transport::Udp, &[4000, 4001]);
+    hand.complete(Kind::Bind, at, -libc::EADDRINUSE);
+    // The rest was taken by a later submission, and is no longer linked to the bind.
+    hand.complete(Kind::Connect, at, 0);
+    hand.complete(Kind::Send, at, 8);
+    hand.received(at, 6, true);
+    match &hand.events()[..] {
+        [Event::QueryBytes { key, bytes, .. }] => assert_eq!((*key, bytes.len()), (at, 6)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(hand.0.ops.outstanding(at), Kind::Recv.bit());
+    hand.complete(Kind::Recv, at, -libc::ECONNREFUSED);
+    assert!(matches!(hand.events()[..], [Event::QueryFailed { .. }]));
+    hand.close_query(at);
+}
+
+#[test]
+fn c11_a_connect_whose_limit_the_kernel_cut_off_does_not_wait_without_one() {
+    let at = key(1);
+    let mut hand = ByHand::connecting(at);
+    // Taken by a later submission, it has nothing to limit.
+    hand.complete(Kind::ConnectTimeout, at, -libc::EINVAL);
+    assert!(hand.0.ops.has(Kind::Connect, at) && hand.0.ops.has(Kind::Close, at));
+    hand.end_all(at);
+    match &hand.events()[..] {
+        [Event::ConnectFailed { key, error }] => {
+            assert_eq!((*key, error.raw_os_error()), (at, Some(libc::EINVAL)));
+        }
+        other => panic!("{other:?}"),
+    }
+    hand.0.assert_clean();
 }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use super::*;
+use crate::ring::driver::Watch;
 use crate::ring::{Chunk, Descriptor, Driver, Next, OwnedBuf, Turn, clock, spawn};
 use crate::time::Tick;
 
@@ -283,6 +284,28 @@ fn a_deadline_runs_a_turn_and_idleness_runs_none() {
         }
         assert_eq!(shard.turns.get(), turns);
         assert_eq!(shard.ring.borrow().stats().enters, 0);
+    });
+}
+
+#[test]
+fn a_moment_that_is_over_is_not_waited_for() {
+    run(|| async {
+        let ring = ring(config());
+        let mut watch = Descriptor::new(ring.fd().unwrap()).unwrap();
+        poll_fn(|cx| {
+            // Each is another one: a bounded turn leaves many deadlines to the next.
+            let now = clock::now();
+            for nanos in (0..10).rev() {
+                let over = Tick::from_nanos(now.as_nanos() - nanos);
+                assert!(watch.poll_alarm(cx, over), "{nanos}");
+            }
+            let later = now.plus(PATIENCE);
+            assert!(!watch.poll_alarm(cx, later));
+            assert!(watch.poll_alarm(cx, now));
+            assert!(!watch.poll_alarm(cx, later));
+            Poll::Ready(())
+        })
+        .await;
     });
 }
 

@@ -14,6 +14,7 @@ use super::How;
 use crate::dns::{self, Origin, Outcome, Question, Whence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::event::{EndpointKey, Event};
+use crate::shard::EndpointRef;
 use crate::shard::core::Core;
 use crate::target::Target;
 use crate::time::Tick;
@@ -40,12 +41,24 @@ pub(crate) struct Held {
     questions: Box<[Question]>,
     /// Of what is shared, when it was resolved.
     epoch: u64,
-    is_renewed: Cell<bool>,
+    /// Until when there is nothing to do but to show it: its end, or when it is to be renewed.
+    quiet_until: Cell<Tick>,
 }
 
 impl Core {
-    /// What is held of `endpoint`, if it is still good.
+    /// What is held of `endpoint`, if it is good and there is nothing to do.
     #[inline]
+    pub(super) fn quiet(&self, endpoint: &EndpointRef) -> Option<&Rc<Held>> {
+        if !self.is_up_to_date() {
+            return None;
+        }
+        let held = self.endpoints.get(endpoint.key())?.held.as_ref()?;
+        let is_current = held.epoch == self.links.registry().names().epoch();
+        let is_quiet = held.quiet_until.get() > self.now && (is_current || held.epoch == ALWAYS);
+        is_quiet.then_some(held)
+    }
+
+    /// What is held of `endpoint`, if it is still good.
     pub(super) fn held(&self, endpoint: EndpointKey) -> Option<Rc<Held>> {
         let held = self.endpoints.get(endpoint)?.held.as_ref()?;
         let is_current =
@@ -76,7 +89,7 @@ impl Core {
             is_complete: outcome.is_complete,
             questions: outcome.questions.into(),
             epoch,
-            is_renewed: Cell::new(false),
+            quiet_until: Cell::new(expires.min(outcome.refresh)),
         });
         if let Some(entry) = self.endpoints.get_mut(endpoint) {
             entry.held = Some(held.clone());
@@ -143,26 +156,27 @@ impl Core {
 
     /// Asks ahead of time for what `held` rests on, if that is due and the endpoint is in use.
     pub(super) fn renew(&mut self, endpoint: EndpointKey, held: &Held) {
-        if held.refresh > self.now || held.is_renewed.get() || !self.is_in_use(endpoint) {
+        let is_due = held.refresh <= self.now && held.quiet_until.get() < held.expires;
+        if !is_due || !self.is_in_use(endpoint) {
             return;
         }
+        held.quiet_until.set(held.expires);
         if !self.config.resolver_options.prefetch {
             return;
         }
-        held.is_renewed.set(true);
         for question in &held.questions {
-            self.ask_ahead(question);
+            self.ask_ahead(question, held.expires);
         }
         self.settle_names();
     }
 
-    fn ask_ahead(&mut self, question: &Question) {
+    fn ask_ahead(&mut self, question: &Question, end: Tick) {
         let is_asked = self.lookups.questions.contains_key(question);
         if is_asked || self.lookups.jobs.len() >= super::MAX_RUNNING {
             return;
         }
         let (names, shard) = (self.links.registry().names(), self.links.shard());
-        if names.refresh(self.now, question, shard, self.lease()) {
+        if names.refresh(self.now, question, shard, self.lease(), end) {
             let interest = super::Interest {
                 how: How::Asking,
                 since: self.now,
@@ -194,7 +208,7 @@ impl Held {
             is_complete: true,
             questions: Box::new([]),
             epoch: ALWAYS,
-            is_renewed: Cell::new(false),
+            quiet_until: Cell::new(Tick::NEVER),
         }
     }
 }

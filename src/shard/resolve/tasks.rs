@@ -65,8 +65,16 @@ impl Tasks {
 }
 
 impl Shard {
-    /// What the core holds of `endpoint`, without a lock or a write that another core could see.
+    /// What the core holds of `endpoint`, if there is nothing else to do: no lock, no call, no write
+    /// that another core could see.
     #[inline]
+    pub(crate) fn look_up(&self, endpoint: &EndpointRef) -> Option<(Rc<Held>, Tick)> {
+        let core = self.core.borrow();
+        let held = core.quiet(endpoint)?.clone();
+        Some((held, core.now))
+    }
+
+    /// What the core holds of `endpoint`, or has begun to find out.
     pub(crate) fn find(&self, endpoint: &EndpointRef) -> Result<Finding> {
         self.enter(|core| {
             core.alive()?;
@@ -97,14 +105,11 @@ impl Shard {
 }
 
 impl Core {
-    #[inline]
     fn find(&mut self, endpoint: EndpointKey) -> Result<Finding> {
         self.refresh();
         if let Some(held) = self.held(endpoint) {
-            if held.refresh <= self.now {
-                self.renew(endpoint, &held);
-                self.wake_if_due_earlier();
-            }
+            self.renew(endpoint, &held);
+            self.wake_if_due_earlier();
             return Ok(Finding::Held(held, self.now));
         }
         self.begin_find(endpoint)

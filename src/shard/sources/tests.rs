@@ -439,3 +439,23 @@ fn the_system_says_its_name_and_the_number_of_its_loopback() {
     assert!(RealDisk.zone("lo").is_none_or(|number| number > 0));
     assert_eq!(RealDisk.zone("no-such-interface"), None);
 }
+
+#[test]
+fn d30_a_core_that_comes_after_a_change_is_told_of_it_once() {
+    let folder = Folder::new();
+    folder.write("resolv.conf", server(1));
+    let mut cores = folder.watch();
+    folder.replace("resolv.conf", server(2));
+    // As a thread does that reads a large file: no core has taken it yet.
+    for _ in 0..2 {
+        cores.now += PERIOD.as_nanos() as u64;
+        cores.view.files.refresh(Tick::from_nanos(cores.now));
+    }
+    let mut late = Cores {
+        view: cores.view.files.view(),
+        now: 0,
+    };
+    assert_eq!(late.servers(), "192.0.2.2");
+    assert!(late.look(1), "what cores share is of the first servers");
+    assert!(!late.look(1) && cores.look(1));
+}

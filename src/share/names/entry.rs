@@ -57,6 +57,7 @@ struct Absent {
     /// The kind that was asked for.
     kind: Kind,
     server: SocketAddr,
+    learned: Tick,
     expires: Tick,
 }
 
@@ -103,6 +104,19 @@ impl Entry {
         })
     }
 
+    /// Whether it is worth to ask ahead of time, for who needs an answer until `end` at least.
+    pub(super) fn wants_refresh(&self, now: Tick, kind: Kind, stale: Duration, end: Tick) -> bool {
+        match self.look(now, kind, stale) {
+            Some(Known::Found { refresh, .. }) => refresh <= now,
+            Some(Known::NoData { .. } | Known::NxDomain { .. }) => {
+                let absent = self.facts(kind).absent.or(self.absent);
+                absent.is_some_and(|it| it.expires <= end && it.learned.plus(MIN_TTL) <= now)
+            }
+            Some(Known::Stale { .. } | Known::Failed { .. }) => false,
+            None => true,
+        }
+    }
+
     /// What was known before, and may serve if nothing better can be had.
     pub(super) fn old(&self, now: Tick, kind: Kind, stale: Duration) -> Option<Old> {
         let facts = self.facts(kind);
@@ -143,10 +157,11 @@ impl Entry {
                 self.no_such_name(now, Absent::new(now, kind, ttl, server));
             }
             Answer::Failed(error) => {
-                let facts = self.facts_mut(kind);
-                let serves = |it: &Found| it.serves(now, stale);
-                let has_old = facts.found.as_ref().is_some_and(serves);
-                facts.failed(now, error, has_old, chance);
+                // Old records of another kind serve the name too, where this kind had none.
+                let serves = |it: &Facts| it.found.as_ref().is_some_and(|it| it.serves(now, stale));
+                let has_old = serves(self.facts(kind))
+                    || self.old(now, kind, stale).is_some() && self.by_kind.iter().any(serves);
+                self.facts_mut(kind).failed(now, error, has_old, chance);
             }
         }
     }
@@ -270,9 +285,22 @@ impl Absent {
         Self {
             kind,
             server,
+            learned: now,
             expires: now.plus(ttl),
         }
     }
+}
+
+/// The same, for no longer than a question must be left alone.
+pub(super) fn brief(mut known: Known, now: Tick) -> Known {
+    if let Known::Found {
+        refresh, expires, ..
+    } = &mut known
+    {
+        let soon = now.plus(MIN_TTL);
+        (*refresh, *expires) = (soon.min(*refresh), soon.min(*expires));
+    }
+    known
 }
 
 fn bounded(records: Records) -> Records {

@@ -35,6 +35,8 @@ use crate::time::Tick;
 pub(crate) const MAX_NAMES: usize = 4096;
 /// How many make room at once when there is none.
 const EVICTED: usize = MAX_NAMES / 64;
+/// What is shorter is no sleep of the machine.
+pub(crate) const LEAST_SLEEP: Duration = Duration::from_secs(1);
 
 /// What a shard that needs an answer does.
 #[derive(Debug)]
@@ -106,8 +108,10 @@ impl Names {
             return Turn::Known(known);
         }
         let old = table.old(now, question, self.stale);
+        // Who is late is not followed: the follower would have to come back at once.
         if let Some(flight) = table.flights.get_mut(question)
-            && (flight.leader != shard && flight.lease > now || lease.is_none())
+            && flight.lease > now
+            && (flight.leader != shard || lease.is_none())
         {
             flight.followers.insert(shard);
             return Turn::Follow {
@@ -123,18 +127,28 @@ impl Names {
         Turn::Lead { old }
     }
 
-    /// Whether `shard` should ask `question` although an answer is known: it is about to expire, and
-    /// nobody asks yet. If so, the shard leads.
+    /// What is known of `question`, and what was known before, for a shard that asks or follows it
+    /// already.
+    pub(crate) fn look(&self, now: Tick, question: &Question) -> (Option<Known>, Option<Old>) {
+        let mut table = lock(&self.table);
+        let known = table.look(now, question, self.stale);
+        (known, table.old(now, question, self.stale))
+    }
+
+    /// Whether `shard` should ask `question` ahead of time: what is known of it is worth to be
+    /// renewed, or, if that is an absence, does not last until `end`; and nobody asks yet. If so,
+    /// the shard leads.
     pub(crate) fn refresh(
         &self,
         now: Tick,
         question: &Question,
         shard: ShardId,
         lease: Tick,
+        end: Tick,
     ) -> bool {
         let mut table = lock(&self.table);
-        let known = table.look(now, question, self.stale);
-        let is_due = matches!(known, Some(Known::Found { refresh, .. }) if refresh <= now);
+        let entry = table.entries.get(&question.name);
+        let is_due = entry.is_none_or(|it| it.wants_refresh(now, question.kind, self.stale, end));
         if !is_due || table.flights.get_mut(question).is_some() {
             return false;
         }
@@ -143,7 +157,8 @@ impl Names {
     }
 
     /// `shard` has asked `question` of the sources of `generation`. Returns what is known from now
-    /// on, and tells the followers. `chance` spreads the pauses after failures.
+    /// on, and tells the followers; what other sources than today's said holds for a second.
+    /// `chance` spreads the pauses after failures.
     pub(crate) fn finish(
         &self,
         now: Tick,
@@ -171,10 +186,14 @@ impl Names {
         }
         drop(table);
         self.tell(told);
-        known.unwrap_or_else(|| Known::Failed {
+        let known = known.unwrap_or_else(|| Known::Failed {
             error: Error::new(ErrorKind::Resolve, "the answer has expired already"),
             until: now,
-        })
+        });
+        match is_current {
+            true => known,
+            false => entry::brief(known, now),
+        }
     }
 
     /// `shard` is at work on what it asks, and trusted with it until `lease`.
@@ -207,7 +226,8 @@ impl Names {
     /// anew, and what was known serves only if there is no answer.
     pub(crate) fn woke_up(&self, now: Tick, slept: Duration) {
         let mut table = lock(&self.table);
-        if slept <= table.slept {
+        // Each core reads the clocks for itself, and none reads quite the same.
+        if slept < table.slept + LEAST_SLEEP {
             return;
         }
         table.slept = slept;

@@ -295,11 +295,11 @@ fn d37_i12_a_failure_never_replaces_what_a_server_said() {
     let (group, member) = one();
     let (q, names) = (a("a.test"), group.names());
     answer(&group, &member, at(0), &q, found(100));
-    assert!(names.refresh(at(95), &q, member.id(), at(200)));
+    assert!(names.refresh(at(95), &q, member.id(), at(200), at(100)));
     let kept = names.finish(at(95), &q, member.id(), failed(), 0, 0);
     assert!(matches!(kept, Known::Found { expires, .. } if expires == at(100)));
     assert!(
-        !names.refresh(at(99), &q, member.id(), at(200)),
+        !names.refresh(at(99), &q, member.id(), at(200), at(100)),
         "it has its pause"
     );
     // Expired, and still in the pause: it serves, marked, and the servers are left alone.
@@ -456,8 +456,10 @@ fn a_shard_that_cannot_ask_now_follows_or_comes_back() {
 fn an_answer_is_renewed_in_its_last_tenth_once_and_not_before() {
     let (group, member) = one();
     let (q, names) = (a("a.test"), group.names());
-    let refresh = |now| names.refresh(now, &q, member.id(), now.plus(Duration::from_secs(6)));
-    assert!(!refresh(at(0)), "it is not known at all");
+    let refresh = |now: Tick| {
+        let lease = now.plus(Duration::from_secs(6));
+        names.refresh(now, &q, member.id(), lease, at(100))
+    };
     answer(&group, &member, at(0), &q, found(100));
     assert!(!refresh(at(89)));
     assert!(refresh(at(90)));
@@ -465,7 +467,14 @@ fn an_answer_is_renewed_in_its_last_tenth_once_and_not_before() {
     names.finish(at(92), &q, member.id(), found(100), 0, 0);
     assert!(!refresh(at(100)));
     assert_eq!(known(&group, at(191), &q), "found");
+    // An absence is asked for again if it would end first.
+    let v6 = ask("a.test", Kind::Aaaa);
+    answer(&group, &member, at(100), &v6, nodata(5));
+    let renew = |now, end| names.refresh(at(now), &v6, member.id(), at(200), at(end));
+    assert!(!renew(102, 104), "it lasts long enough");
+    assert!(!renew(100, 105), "it was just asked for");
+    assert!(renew(102, 105));
     // A second of life leaves no room for it: at most one question per second.
     answer(&group, &member, at(0), &a("b.test"), found(1));
-    assert!(!names.refresh(at(0), &a("b.test"), member.id(), at(6)));
+    assert!(!names.refresh(at(0), &a("b.test"), member.id(), at(6), at(1)));
 }

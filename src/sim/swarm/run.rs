@@ -144,13 +144,22 @@ impl Schedule {
     /// The name has those of its addresses whose bits are set; all, if it would have none.
     fn name(&self, service: usize, bits: u64) {
         let service = &self.plan.services[service];
-        let all = service.addresses.iter().map(|it| it.ip()).enumerate();
-        let named = all.clone().filter(|(at, _)| bits & (1 << at) != 0);
-        let mut addresses: Vec<IpAddr> = named.map(|(_, ip)| ip).collect();
-        if addresses.is_empty() {
-            addresses = all.map(|(_, ip)| ip).collect();
-        }
+        let all: Vec<IpAddr> = service.addresses.iter().map(|it| it.ip()).collect();
+        let named = all
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| bits & (1 << at) != 0);
+        let named: Vec<IpAddr> = named.map(|(_, ip)| *ip).collect();
+        let addresses = if named.is_empty() { all } else { named };
         self.world.set_name(&service.name, &addresses, service.ttl);
+    }
+
+    /// The name has other addresses for a while.
+    fn rename(&self, service: usize, bits: u64, time: Duration) -> Held {
+        self.name(service, bits);
+        self.until(time, |world| !world.machine.is_awaiting())?;
+        self.name(service, u64::MAX);
+        Ok(())
     }
 
     fn listen(&self) {
@@ -240,9 +249,7 @@ impl Schedule {
         match blow {
             Blow::Rename(service, bits, time) => {
                 count(Fault::AddressesChange);
-                self.name(service, bits);
-                self.until(time, |world| !world.machine.is_awaiting())?;
-                self.name(service, u64::MAX);
+                self.rename(service, bits, time)?;
             }
             Blow::Restart(address, gone) => {
                 count(Fault::Restart);
@@ -290,25 +297,29 @@ impl Schedule {
                 }
             }
             Blow::Drain { core, twice } => self.drain_in_trouble(core, twice)?,
-            Blow::Die { core, handle } => {
-                count(if handle {
-                    Fault::LateHandle
-                } else {
-                    Fault::CoreDies
-                });
-                world.end_core(core);
-                self.judge.after(world, Step::Ran(core))?;
-                let mut attic = self.attic.borrow_mut();
-                let (late, kept) = attic.drain(..).partition(|(owner, _)| *owner == core);
-                *attic = kept;
-                drop(attic);
-                drop::<Vec<_>>(late);
-                world
-                    .join(core)
-                    .map_err(|error| format!("core {core}: {error}"))?;
-            }
+            Blow::Die { core, handle } => self.die(core, handle)?,
         }
         Ok(())
+    }
+
+    /// A core's runtime ends; what was kept of its connections is used afterwards.
+    fn die(&self, core: usize, handle: bool) -> Held {
+        let world = &self.world;
+        let fault = match handle {
+            true => Fault::LateHandle,
+            false => Fault::CoreDies,
+        };
+        world.machine.with(|state| state.faults.count(fault));
+        world.end_core(core);
+        self.judge.after(world, Step::Ran(core))?;
+        let mut attic = self.attic.borrow_mut();
+        let (late, kept) = attic.drain(..).partition(|(owner, _)| *owner == core);
+        *attic = kept;
+        drop(attic);
+        drop::<Vec<_>>(late);
+        world
+            .join(core)
+            .map_err(|error| format!("core {core}: {error}"))
     }
 
     /// A core is drained while its clients go on; drains may be given up, and come twice.
@@ -372,8 +383,8 @@ impl Schedule {
             .blows
             .iter()
             .any(|(_, blow)| matches!(blow, Blow::Rename(..)));
-        // What was known of a name is good for as long as its answers.
-        let settled = Duration::from_secs(if renamed { 25 } else { 3 });
+        // What was known of a name is good for as long as its answers; old ones serve for 30 s more.
+        let settled = Duration::from_secs(if renamed { 45 } else { 3 });
         self.until(settled, |_| false)?;
         for core in 0..self.plan.cores {
             if world

@@ -158,23 +158,28 @@ fn d17_a_stream_that_ends_in_the_middle_is_asked_again_a_bounded_number_of_times
 
 #[test]
 fn d17_a_message_of_no_bytes_or_of_rubbish_leads_to_the_next_server() {
-    let of_no_bytes = |_: &Open| vec![0, 0];
-    let bent = |to: &Open| {
+    fn of_no_bytes(_: &Open) -> Vec<u8> {
+        vec![0, 0]
+    }
+    fn bent(to: &Open) -> Vec<u8> {
         let mut bytes = response(to, |message| add_address(message, 30));
         bytes[7] = 9;
         framed(&bytes)
-    };
-    let header = |to: &Open| {
+    }
+    fn header(to: &Open) -> Vec<u8> {
         let mut bytes = response(to, |_| {})[..12].to_vec();
         bytes[5] = 0;
         framed(&bytes)
-    };
-    let table: [(&str, &dyn Fn(&Open) -> Vec<u8>); 3] = [
-        ("a message of no bytes", &of_no_bytes),
-        ("it is bent or a bomb", &bent),
-        ("no question", &header),
+    }
+    let texts = [
+        "a message of no bytes",
+        "it is bent or a bomb",
+        "no question",
     ];
-    for (what, bytes) in table {
+    for (what, bytes) in texts
+        .into_iter()
+        .zip([of_no_bytes as fn(&Open) -> Vec<u8>, bent, header])
+    {
         let mut world = over_tcp(TWO);
         let to = world.asked();
         world.bytes(&to, &bytes(&to), false);

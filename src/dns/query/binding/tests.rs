@@ -109,7 +109,7 @@ fn d34_a_record_that_is_not_for_us_is_left_out_and_the_others_stay() {
         let bindings = found(&[other.clone(), good()]);
         assert_eq!(bindings.len(), 1, "{what}");
         assert_eq!(bindings[0].priority, 2, "{what}");
-        let alone = verdict(&[other.clone()]);
+        let alone = verdict(std::slice::from_ref(other));
         assert_eq!(alone, Verdict::NoData { ttl: Some(60) }, "{what}");
     }
 }

@@ -97,28 +97,7 @@ fn bombs() -> Vec<Bomb> {
         let entry = pointer(start + 2 * 126);
         bombs.push(chain.fill(most, |n, bomb| bomb.add(0, &entry, 1, &address(n))));
     }
-    for (label, most) in [(1, all), (1, 490), (62, all), (62, 1000)] {
-        for (kind, wire, data) in [
-            (Kind::A, 1, vec![]),
-            (Kind::Srv, 33, vec![0, 1, 0, 1, 0, 1]),
-            (Kind::A, 6, vec![]),
-        ] {
-            let mut bomb = Bomb::new("long names", kind);
-            let at = bomb.bytes.len() + 11;
-            bomb.add(0, &[0], 16, &long_name(label));
-            let name = pointer(at);
-            let most = if wire == 1 { most } else { most / 2 };
-            bombs.push(bomb.fill(most, |n, bomb| {
-                let data = match wire {
-                    1 => address(n).to_vec(),
-                    6 => [&name[..], &name, &[0; 20]].concat(),
-                    _ => [&data[..], &name].concat(),
-                };
-                let section = usize::from(wire == 6);
-                bomb.add(section, &name, wire, &data)
-            }));
-        }
-    }
+    bombs.extend(long_names());
     let of_question = pointer(HEADER_LEN);
     bombs.push(
         Bomb::new("4000 addresses", Kind::A)
@@ -155,6 +134,36 @@ fn bombs() -> Vec<Bomb> {
     bombs
 }
 
+/// Records that point at names of the longest kind.
+fn long_names() -> Vec<Bomb> {
+    let all = usize::MAX;
+    let address = |n: usize| (0x0a00_0000 + n as u32).to_be_bytes();
+    let mut bombs = Vec::new();
+    for (label, most) in [(1, all), (1, 490), (62, all), (62, 1000)] {
+        for (kind, wire, data) in [
+            (Kind::A, 1, vec![]),
+            (Kind::Srv, 33, vec![0, 1, 0, 1, 0, 1]),
+            (Kind::A, 6, vec![]),
+        ] {
+            let mut bomb = Bomb::new("long names", kind);
+            let at = bomb.bytes.len() + 11;
+            bomb.add(0, &[0], 16, &long_name(label));
+            let name = pointer(at);
+            let most = if wire == 1 { most } else { most / 2 };
+            bombs.push(bomb.fill(most, |n, bomb| {
+                let data = match wire {
+                    1 => address(n).to_vec(),
+                    6 => [&name[..], &name, &[0; 20]].concat(),
+                    _ => [&data[..], &name].concat(),
+                };
+                let section = usize::from(wire == 6);
+                bomb.add(section, &name, wire, &data)
+            }));
+        }
+    }
+    bombs
+}
+
 /// HTTPS records of one parameter each that is as large as it can be.
 fn bindings() -> Vec<Bomb> {
     let of_question = pointer(HEADER_LEN);
@@ -182,12 +191,13 @@ fn bindings() -> Vec<Bomb> {
         let bomb = Bomb::new(what, Kind::Https);
         bombs.push(bomb.fill(1, |_, bomb| bomb.add(0, &of_question, 65, &data)));
     }
-    bombs.push(
-        Bomb::new("4000 bindings", Kind::Https).fill(4000, |n, bomb| {
+    for most in [1000, 4000] {
+        let bomb = Bomb::new("bindings", Kind::Https);
+        bombs.push(bomb.fill(most, |n, bomb| {
             let data = [&(n as u16 + 1).to_be_bytes()[..], &[0]].concat();
             bomb.add(0, &of_question, 65, &data)
-        }),
-    );
+        }));
+    }
     bombs
 }
 

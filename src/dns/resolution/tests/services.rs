@@ -189,3 +189,64 @@ fn the_users_own_resolver_is_asked_one_question() {
     assert_eq!(ports, [(80, 0), (5433, 1)]);
     assert_eq!(outcome.whence, Whence::Given);
 }
+
+fn old_records(records: Records) -> Option<Old> {
+    Some(Old::Found {
+        records,
+        server: server(),
+    })
+}
+
+#[test]
+fn i11_places_of_old_records_are_old_whatever_comes_meanwhile() {
+    let mut play = Play::begin("_db._tcp.test", Via::Srv, "");
+    let records = services(&[(1, 7001, "a.test")]);
+    play.tell_asked(0, "Srv _db._tcp.test", old_records(records));
+    play.time(1_800);
+    assert_eq!(play.asked(), "A a.test, Aaaa a.test, Srv _db._tcp.test");
+    let moved = services(&[(1, 7001, "b.test")]);
+    play.tell(1_900, "Srv _db._tcp.test", found(moved, ms(1_900)));
+    play.tell(1_950, "Aaaa a.test", nodata());
+    play.tell(1_950, "A a.test", found(ips(&["192.0.2.1"]), ms(1_950)));
+    let outcome = play.outcome();
+    assert!(outcome.is_stale && !outcome.is_complete);
+    assert!(outcome.expires <= ms(2_950), "{:?}", outcome.expires);
+    assert_eq!(outcome.whence, Whence::Stale(server()));
+}
+
+#[test]
+fn d33_hints_of_old_records_came_from_a_server_and_are_marked() {
+    let mut play = Play::begin("a.test", Via::Https, "");
+    let records = Records::Bindings([binding(1, Some("b.test"), None, &["192.0.2.9"])].into());
+    play.tell_asked(0, "Https a.test", old_records(records));
+    play.time(1_800);
+    play.time(1_850);
+    let outcome = play.outcome();
+    assert_eq!(
+        outcome.whence,
+        Whence::Stale(server()),
+        "what is taken for the hosts file is not held against the deny list"
+    );
+    assert!(outcome.is_stale && !outcome.is_complete);
+}
+
+#[test]
+fn i11_an_alias_holds_as_long_as_each_of_its_links() {
+    let mut play = Play::begin("a.test", Via::Https, "");
+    let alias = Records::Bindings([binding(0, Some("b.test"), None, &[])].into());
+    let short = Known::Found {
+        records: alias,
+        server: server(),
+        learned: ms(10),
+        refresh: ms(4_000),
+        expires: ms(5_000),
+    };
+    play.tell(10, "Https a.test", short);
+    play.tell(20, "Https b.test", nodata());
+    for name in ["a.test", "b.test"] {
+        play.tell(20, &format!("Aaaa {name}"), nodata());
+        play.tell(20, &format!("A {name}"), found(ips(&["192.0.2.1"]), ms(20)));
+    }
+    let outcome = play.outcome();
+    assert_eq!((outcome.refresh, outcome.expires), (ms(4_000), ms(5_000)));
+}

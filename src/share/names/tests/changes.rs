@@ -20,8 +20,8 @@ fn d30_new_sources_flush_everything_and_old_answers_are_not_kept() {
     assert!(other.take_names(), "it asks the new ones");
     let given = names.finish(at(1), &a("b.test"), leader.id(), found(100), 0, 0);
     assert!(
-        matches!(given, Known::Found { .. }),
-        "who waited for it here gets it"
+        matches!(given, Known::Found { expires, .. } if expires == at(2)),
+        "who waited for it here gets it, and asks the new ones soon: {given:?}"
     );
     assert_eq!(known(&group, at(1), &a("b.test")), "ask");
     let epoch = names.epoch();
@@ -47,6 +47,11 @@ fn after_a_sleep_of_the_machine_all_is_asked_again_and_the_old_serves_if_it_must
     for name in ["a.test", "b.test", "c.test"] {
         assert_eq!(known(&group, at(0), &a(name)), "ask", "{name}");
     }
+    // Each core reads the two clocks for itself, one after the other.
+    answer(&group, &member, at(0), &a("d.test"), found(1000));
+    let later = Duration::from_secs(5) + Duration::from_nanos(80);
+    group.names().woke_up(at(0), later);
+    assert_eq!(known(&group, at(0), &a("d.test")), "found");
     answer(&group, &member, at(0), &a("a.test"), failed());
     assert_eq!(known(&group, at(0), &a("a.test")), "stale");
 }
@@ -101,4 +106,19 @@ fn a_full_table_drops_the_useless_first_then_the_old_and_then_the_least_used() {
     assert_eq!(known(&group, at(6), &name(64)), "found", "it was used");
     assert_eq!(known(&group, at(6), &name(65)), "ask", "used least");
     assert!(group.names().counts().0 <= MAX_NAMES);
+}
+
+#[test]
+fn d27_a_shard_that_cannot_ask_does_not_wait_for_a_leader_that_is_late() {
+    let group = group();
+    let (leader, other) = (group.join().unwrap(), group.join().unwrap());
+    let (q, names) = (a("a.test"), group.names());
+    names.join(at(0), &q, leader.id(), Some(at(6)));
+    let turn = names.join(at(5), &q, other.id(), None);
+    assert!(matches!(turn, Turn::Follow { until, .. } if until == at(6)));
+    let turn = names.join(at(6), &q, other.id(), None);
+    assert!(
+        matches!(turn, Turn::Later { .. }),
+        "it would come back at once, and again: {turn:?}"
+    );
 }
