@@ -158,45 +158,42 @@ impl Future for Resolving<'_> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let unit = ready!(self.shard.host().poll_unit(cx));
         if self.task.is_none()
             && let Some((held, now)) = self.shard.look_up(self.endpoint)
         {
+            unit.spend();
             return Poll::Ready(Ok(Resolved {
                 held,
                 now,
                 is_first: false,
             }));
         }
-        self.poll_slowly(cx)
+        let found = ready!(self.poll_slowly(cx));
+        unit.spend();
+        Poll::Ready(found)
     }
 }
 
 impl Resolving<'_> {
-    /// What is not held is a task's work, and a unit of its share.
+    /// What is not held is a task's work.
     fn poll_slowly(&mut self, cx: &mut Context<'_>) -> Poll<Result<Resolved>> {
-        let unit = ready!(self.shard.host().poll_unit(cx));
         let task = match self.task {
             Some(task) => task,
-            None => match self.shard.find(self.endpoint) {
-                Ok(Finding::Held(held, now)) => {
-                    unit.spend();
+            None => match self.shard.find(self.endpoint)? {
+                Finding::Held(held, now) => {
                     return Poll::Ready(Ok(Resolved {
                         held,
                         now,
                         is_first: false,
                     }));
                 }
-                Ok(Finding::Waiting(task)) => task,
-                Err(error) => {
-                    unit.spend();
-                    return Poll::Ready(Err(error));
-                }
+                Finding::Waiting(task) => task,
             },
         };
         self.task = Some(task);
         let found = ready!(self.shard.poll_found(task, cx));
         self.task = None;
-        unit.spend();
         Poll::Ready(found.map(|(held, now)| Resolved {
             held,
             now,

@@ -331,3 +331,30 @@ fn k2_a_resolve_that_is_dropped_takes_nothing_from_the_others() {
     });
     eventually("all were asked", || names.asked() == 2 * 29);
 }
+
+#[test]
+fn a_task_that_resolves_what_is_known_without_waiting_starves_nobody() {
+    let names = NameServer::four(60);
+    on_one_shard(with(names.resolver()), async move || {
+        let endpoint = Pool::local()?.endpoint("four.test:80")?;
+        endpoint.resolve().await?;
+        let stop = std::rc::Rc::new(std::cell::Cell::new(false));
+        let looping = ringpool::spawn({
+            let stop = stop.clone();
+            async move {
+                let mut hits = 0u64;
+                while !stop.get() {
+                    endpoint.resolve().await?;
+                    hits += 1;
+                }
+                Ok::<_, Error>(hits)
+            }
+        });
+        // A timer must fire, and the driver must ask for another name, while it loops.
+        tokio::time::sleep(ms(20)).await; // bounded: what is tested
+        assert!(Pool::local()?.resolve("five.test:80").await.is_err());
+        stop.set(true);
+        assert!(looping.await?? > 0);
+        Ok(())
+    });
+}

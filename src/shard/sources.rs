@@ -31,7 +31,9 @@ use crate::resolver::{Resolver, ResolverOptions, SystemFiles};
 use crate::share::{Latest, Seen, Turns};
 use crate::time::Tick;
 
-pub(crate) use disk::{Disk, RealDisk, Stamp};
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use disk::Stamp;
+pub(crate) use disk::{Disk, RealDisk};
 use watched::{Look, Watch};
 
 /// The time between two looks.

@@ -81,7 +81,7 @@ fn cases(kind: Kind) -> Vec<Case> {
 }
 
 /// Starts a server, and asks it for everything in both ways.
-pub fn agree(kind: Kind) {
+pub(crate) fn agree(kind: Kind) {
     let server = Server::start(kind, &[21, 22]);
     let mut wrong = Vec::new();
     for (name, of, expected) in cases(kind) {

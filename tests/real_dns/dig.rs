@@ -7,37 +7,37 @@ use super::servers::which;
 
 /// One answer.
 #[derive(Debug, Clone, Default)]
-pub struct Dug {
+pub(crate) struct Dug {
     /// `NOERROR`, `NXDOMAIN`, ...
-    pub status: String,
+    pub(crate) status: String,
     /// Whether it came over TCP, after a cut one over UDP.
-    pub was_cut: bool,
-    pub answers: Vec<Line>,
-    pub authorities: Vec<Line>,
+    pub(crate) was_cut: bool,
+    pub(crate) answers: Vec<Line>,
+    pub(crate) authorities: Vec<Line>,
 }
 
 /// One record.
 #[derive(Debug, Clone)]
-pub struct Line {
-    pub ttl: u32,
-    pub kind: String,
-    pub data: String,
+pub(crate) struct Line {
+    pub(crate) ttl: u32,
+    pub(crate) kind: String,
+    pub(crate) data: String,
 }
 
 impl Dug {
     /// The data of the answer's records of one type, in their order.
-    pub fn data(&self, kind: &str) -> Vec<String> {
+    pub(crate) fn data(&self, kind: &str) -> Vec<String> {
         let of_kind = self.answers.iter().filter(|line| line.kind == kind);
         of_kind.map(|line| line.data.clone()).collect()
     }
 
     /// The least TTL of all records that lead to the answer; `None` if there is no record.
-    pub fn ttl(&self) -> Option<u32> {
+    pub(crate) fn ttl(&self) -> Option<u32> {
         self.answers.iter().map(|line| line.ttl).min()
     }
 
     /// How long the absence may be kept: the TTL of the SOA, which servers lower to its minimum.
-    pub fn negative_ttl(&self) -> Option<u32> {
+    pub(crate) fn negative_ttl(&self) -> Option<u32> {
         let soa = self.authorities.iter().find(|line| line.kind == "SOA")?;
         let minimum = soa.data.split(' ').next_back()?.parse().ok()?;
         Some(soa.ttl.min(minimum))
@@ -49,13 +49,13 @@ impl Dug {
 /// # Panics
 ///
 /// If there is no answer at all.
-pub fn ask(server: SocketAddr, name: &str, kind: &str) -> Dug {
+pub(crate) fn ask(server: SocketAddr, name: &str, kind: &str) -> Dug {
     let (dug, output) = run(server, name, kind, "+tries=3");
     dug.unwrap_or_else(|| panic!("dig {name} {kind} at {server}: {output}"))
 }
 
 /// Asks once. `None` if nobody answers.
-pub fn try_once(server: SocketAddr, name: &str, kind: &str) -> Option<Dug> {
+pub(crate) fn try_once(server: SocketAddr, name: &str, kind: &str) -> Option<Dug> {
     run(server, name, kind, "+tries=1").0
 }
 

@@ -7,24 +7,24 @@ use serde_json::Value;
 
 /// How it ended.
 #[derive(Debug, Clone)]
-pub struct Resolved {
-    pub status: i32,
-    pub json: Value,
-    pub errors: String,
+pub(crate) struct Resolved {
+    pub(crate) status: i32,
+    pub(crate) json: Value,
+    pub(crate) errors: String,
 }
 
 /// One address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Address {
-    pub ip: String,
-    pub port: Option<u64>,
-    pub priority: u64,
-    pub weight: u64,
+pub(crate) struct Address {
+    pub(crate) ip: String,
+    pub(crate) port: Option<u64>,
+    pub(crate) priority: u64,
+    pub(crate) weight: u64,
 }
 
 impl Resolved {
     /// In the order in which they would be tried.
-    pub fn addresses(&self) -> Vec<Address> {
+    pub(crate) fn addresses(&self) -> Vec<Address> {
         let number = |of: &Value, name: &str| of[name].as_u64();
         let list = self.json["addresses"].as_array().expect("a list");
         let address = |it: &Value| Address {
@@ -36,18 +36,18 @@ impl Resolved {
         list.iter().map(address).collect()
     }
 
-    pub fn ips(&self) -> Vec<String> {
+    pub(crate) fn ips(&self) -> Vec<String> {
         self.addresses().into_iter().map(|it| it.ip).collect()
     }
 
-    pub fn ttl(&self) -> Option<u32> {
+    pub(crate) fn ttl(&self) -> Option<u32> {
         self.json["ttl_s"]
             .as_u64()
             .and_then(|ttl| ttl.try_into().ok())
     }
 
     /// The kind of the error and its text.
-    pub fn error(&self) -> Option<(String, String)> {
+    pub(crate) fn error(&self) -> Option<(String, String)> {
         let error = self.json["error"].as_object()?;
         let text = |name: &str| error[name].as_str().map(ToOwned::to_owned);
         Some((text("kind")?, text("text")?))
@@ -55,7 +55,7 @@ impl Resolved {
 }
 
 /// Resolves `name` by asking `server`.
-pub fn resolve(server: SocketAddr, name: &str, kind: Option<&str>) -> Resolved {
+pub(crate) fn resolve(server: SocketAddr, name: &str, kind: Option<&str>) -> Resolved {
     let server = server.to_string();
     let mut args = vec!["resolve", name, "--json", "--server", &server];
     args.extend(kind.iter().flat_map(|kind| ["--type", kind]));

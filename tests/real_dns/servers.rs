@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ATTEMPTS: usize = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A caching resolver that has the zone to itself.
     Unbound,
     /// The authority for the zone.
@@ -34,7 +34,7 @@ pub enum Kind {
 
 /// A server that runs until this is dropped.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     kind: Kind,
     folder: PathBuf,
     port: u16,
@@ -44,7 +44,7 @@ pub struct Server {
 
 impl Server {
     /// Starts a server that answers for the zone where `moved` has these addresses.
-    pub fn start(kind: Kind, moved: &[u8]) -> Self {
+    pub(crate) fn start(kind: Kind, moved: &[u8]) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let n = STARTED.fetch_add(1, Ordering::SeqCst);
         let folder = format!("real-dns-{}-{n}", std::process::id());
@@ -70,21 +70,21 @@ impl Server {
         panic!("{kind:?} does not start: {last}");
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
     /// Asks it by dig(1). A name without a dot at its end is one of the zone.
-    pub fn dig(&self, name: &str, kind: &str) -> Dug {
+    pub(crate) fn dig(&self, name: &str, kind: &str) -> Dug {
         dig::ask(self.address(), &format!("{name}.{ORIGIN}"), kind)
     }
 
     /// Gives `moved` other addresses, and waits until the server answers with them.
-    pub fn reload(&mut self, moved: &[u8]) {
+    pub(crate) fn reload(&mut self, moved: &[u8]) {
         self.serial += 1;
         match self.kind {
             Kind::Unbound | Kind::Named => {
@@ -217,7 +217,7 @@ fn spawn(kind: Kind, folder: &Path, port: u16, moved: &[u8], serial: u32) -> Chi
 }
 
 /// The path of a program; Debian keeps servers out of the PATH of users.
-pub fn which(program: &str, package: &str) -> PathBuf {
+pub(crate) fn which(program: &str, package: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     let found = folders

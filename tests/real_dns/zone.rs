@@ -4,22 +4,22 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// What all names end with.
-pub const ORIGIN: &str = "real.test";
+pub(crate) const ORIGIN: &str = "real.test";
 /// The TTL of every record that is not given another: dnsmasq has one for all SRV and HTTPS.
-pub const TTL: u32 = 300;
+pub(crate) const TTL: u32 = 300;
 /// How long an absence may be kept: the least of the SOA's TTL and its minimum (RFC 2308 5).
-pub const NEGATIVE_TTL: u32 = 80;
+pub(crate) const NEGATIVE_TTL: u32 = 80;
 
 /// A record: its owner without [`ORIGIN`], its TTL, its data.
 #[derive(Debug, Clone)]
-pub struct Record {
-    pub owner: String,
-    pub ttl: u32,
-    pub data: Data,
+pub(crate) struct Record {
+    pub(crate) owner: String,
+    pub(crate) ttl: u32,
+    pub(crate) data: Data,
 }
 
 #[derive(Debug, Clone)]
-pub enum Data {
+pub(crate) enum Data {
     A(Ipv4Addr),
     Aaaa(Ipv6Addr),
     Cname(&'static str),
@@ -32,7 +32,7 @@ pub enum Data {
 }
 
 /// The zone in which `moved` has these last bytes of addresses.
-pub fn records(moved: &[u8]) -> Vec<Record> {
+pub(crate) fn records(moved: &[u8]) -> Vec<Record> {
     let mut all = Vec::new();
     let mut add = |owner: &str, ttl, data| {
         let owner = owner.to_owned();
@@ -87,7 +87,7 @@ pub fn records(moved: &[u8]) -> Vec<Record> {
 }
 
 /// A zone file (RFC 1035 5). A `serial` above that of the last one makes it the newer.
-pub fn file(records: &[Record], serial: u32) -> String {
+pub(crate) fn file(records: &[Record], serial: u32) -> String {
     let mut text = format!(
         "$ORIGIN {ORIGIN}.\n\
          @ 3600 IN SOA ns admin {serial} 3600 600 86400 {NEGATIVE_TTL}\n\
@@ -116,7 +116,7 @@ fn or_root(target: &str) -> &str {
 }
 
 /// 4000 addresses of one name, for a zone file.
-pub fn huge() -> String {
+pub(crate) fn huge() -> String {
     let mut text = String::new();
     for n in 0..4000_u32 {
         let ip = Ipv4Addr::from(0x0a09_0000 + n);
@@ -126,12 +126,12 @@ pub fn huge() -> String {
 }
 
 /// An HTTPS record for dnsmasq that nobody else would load: `port` stands before `alpn`.
-pub fn malformed() -> String {
+pub(crate) fn malformed() -> String {
     format!("dns-rr=broken.{ORIGIN},65,0001000003000220fb0001000302 6832\n").replace(' ', "")
 }
 
 /// The lines of a dnsmasq configuration (dnsmasq(8)).
-pub fn dnsmasq(records: &[Record]) -> String {
+pub(crate) fn dnsmasq(records: &[Record]) -> String {
     let mut text = String::new();
     for Record { owner, ttl, data } in records {
         let owner = format!("{owner}.{ORIGIN}");
@@ -172,9 +172,10 @@ fn wire_name(target: &str) -> String {
     };
     let mut hex = String::new();
     for label in name.split('.').filter(|label| !label.is_empty()) {
-        let bytes = label.bytes();
         let _never_fails = write!(hex, "{:02x}", label.len());
-        bytes.for_each(|byte| drop(write!(hex, "{byte:02x}")));
+        for byte in label.bytes() {
+            let _never_fails = write!(hex, "{byte:02x}");
+        }
     }
     hex + "00"
 }

@@ -116,6 +116,19 @@ fn d12_a_pointer_bomb_ends_at_the_budget() {
 }
 
 #[test]
+fn d12_one_name_goes_through_128_pointers_at_most() {
+    for (hops, expected) in [(128, None), (129, Some(Refusal::Budget))] {
+        // In the data of one record, each pointer leads to the one before it.
+        let start = packet(0, &[]).len() + 11;
+        let mut chain = pointer(HEADER_LEN).to_vec();
+        (0..hops - 2).for_each(|hop| chain.extend(pointer(start + 2 * hop)));
+        let mut rest = record(&[0], 16, &chain);
+        rest.extend(record(&pointer(start + 2 * (hops - 2)), 1, &[1; 4]));
+        assert_eq!(scan(&packet(2, &rest), 1).err(), expected, "{hops}");
+    }
+}
+
+#[test]
 fn d12_many_chains_within_the_budget_of_one_name_end_at_that_of_the_message() {
     // A chain of 100 pointers in the data of one record, then 60 names that run through it.
     let mut chain = Vec::new();

@@ -261,6 +261,16 @@ fn a_server_gets_its_own_time_and_no_less_than_a_third_of_a_second() {
 }
 
 #[test]
+fn the_time_of_an_answer_is_that_of_the_next_turn() {
+    let mut world = World::new(TWO);
+    world.now = at_millis(400);
+    world.answer(60);
+    let mut next = World::with(&config(TWO), Kind::A, world.health);
+    next.wait();
+    assert_eq!(next.now, at_millis(600));
+}
+
+#[test]
 fn lookups_rotate_over_the_servers_by_their_seed() {
     let config = config("options rotate\nnameserver 192.0.2.1\nnameserver 192.0.2.2");
     let mut firsts = std::collections::BTreeSet::new();

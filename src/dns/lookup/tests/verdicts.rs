@@ -164,6 +164,14 @@ fn d18_a_server_that_refuses_plain_questions_too_is_not_asked_for_ever_nor_remem
 }
 
 #[test]
+fn d18_an_answer_to_a_question_with_edns_takes_it_from_nobody() {
+    let mut world = World::new(ONE);
+    world.answer(60);
+    let next = World::with(&config(ONE), Kind::A, world.health);
+    assert!(next.asked().message.edns.is_some());
+}
+
+#[test]
 fn d21_no_data_of_one_type_is_not_the_absence_of_the_name() {
     for kind in [Kind::A, Kind::Aaaa] {
         let mut world = World::with(&config(TWO), kind, Health::new());

@@ -130,6 +130,19 @@ fn bombs() -> Vec<Bomb> {
     );
     bombs
         .push(Bomb::new("options", Kind::A).fill(1, |_, bomb| bomb.add(2, &[0], 41, &[0; 65_000])));
+    for most in [64, 5000] {
+        let hidden = |n: usize, bomb: &mut Bomb| bomb.add(0, &[0], 99, &[n as u8]);
+        let mut bomb = Bomb::new("strays before an address", Kind::A).fill(most, hidden);
+        bomb.add(0, &of_question, 1, &address(1));
+        bombs.push(bomb);
+    }
+    for (label, most) in [(1, 145), (2, 210), (62, 1000)] {
+        let mut bomb = Bomb::new("long names and the root's addresses", Kind::A);
+        let at = bomb.bytes.len() + 11;
+        bomb.add(0, &[0], 16, &long_name(label));
+        let bomb = bomb.fill(most, |n, bomb| bomb.add(0, &pointer(at), 1, &address(n)));
+        bombs.push(bomb.fill(4000 - most, |n, bomb| bomb.add(0, &[0], 1, &address(n))));
+    }
     bombs.extend(bindings());
     bombs
 }
