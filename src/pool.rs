@@ -292,8 +292,8 @@ impl<P: Protocol> EndpointHandle<P> {
     }
 
     /// Where the endpoint leads. While the answer holds this reads memory and no more: no system
-    /// call, no allocation, no write that another core could see, and no unit of tokio's
-    /// cooperative budget, so a task that does nothing else has to yield by itself.
+    /// call, no allocation, no write that another core could see. It spends one unit of tokio's
+    /// cooperative budget.
     ///
     /// ```no_run
     /// # async fn f() -> ringpool::Result<()> {

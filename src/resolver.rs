@@ -154,12 +154,12 @@ impl NameTable {
 ///
 /// It is asked on the core that needs the name, once per name at a time; what it answers is kept
 /// for its TTL and shared by all cores. It is given as long as a get may take and dropped then. Its
-/// errors are kept for a moment and reach the gets that wait; [`ErrorKind::Resolve`] is the kind
-/// for a name that does not exist.
+/// errors are failures to ask: they are kept for a moment, and where an older answer is known, that
+/// serves. A name that does not exist is an [`Answered`] without places.
 ///
 /// ```
 /// use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
-/// use ringpool::{Answered, Config, Error, ErrorKind, Resolve, Resolver, Result};
+/// use ringpool::{Answered, Config, Resolve, Resolver, Result};
 ///
 /// #[derive(Debug)]
 /// struct Shards;
@@ -174,7 +174,7 @@ impl NameTable {
 ///                 "shard-1.db" => Ok(Answered::new(Duration::from_secs(60))
 ///                     .with_address([192, 0, 2, 1].into())
 ///                     .with_target(([192, 0, 2, 2], 5433).into(), 1, 10)),
-///                 _ => Err(Error::new(ErrorKind::Resolve, "no such shard")),
+///                 _ => Ok(Answered::new(Duration::from_secs(5))),
 ///             }
 ///         })
 ///     }

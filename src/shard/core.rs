@@ -397,13 +397,23 @@ impl Core {
             self.endpoints.touch(endpoint);
         }
         match self.waiters.remove(waiter, &mut self.deferred.stale) {
-            Some(Some(Ok((conn, _)))) => self.put(conn, Return::Clean),
+            Some(Some(Ok((conn, _)))) => self.put_untaken(conn),
             Some(Some(Err(_))) | None => {}
             Some(None) => {
                 self.policy.cancel(self.now, waiter);
                 self.pump();
             }
         }
+    }
+
+    /// Nobody took the connection that a waiter was given; meanwhile bytes may have come for it, or
+    /// its end.
+    fn put_untaken(&mut self, conn: ConnKey) {
+        let how = match self.cells.get(conn) {
+            Some(cell) if !cell.shared => self.judge(conn),
+            _ => Return::Clean,
+        };
+        self.put(conn, how);
     }
 
     /// Whether the shard works and has read the clock since its driver ran.

@@ -259,7 +259,7 @@ impl Core {
         self.cut(conn, error, CloseReason::Failed);
     }
 
-    fn judge(&mut self, conn: ConnKey) -> Return {
+    pub(super) fn judge(&mut self, conn: ConnKey) -> Return {
         if self.backend.unsent(conn.0) > 0 && self.backend.has_completions() {
             self.collect();
         }

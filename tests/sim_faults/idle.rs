@@ -281,3 +281,35 @@ fn e12_a_health_check_finds_a_forgotten_connection_before_its_user_does() {
         nothing_left(&world, &[]);
     });
 }
+
+#[test]
+fn k8_e4_bytes_that_come_for_a_get_that_goes_away_untaken_reach_nobody() {
+    seeds(20, |seed| {
+        let world = world(seed, Config::default());
+        let server = world.server(NAME, &["10.0.0.1"]).unwrap();
+        server
+            .on_connect(Script::new().send("early"))
+            .on_connect(pongs());
+        on(&world, 0, async |pool| {
+            let mut get = Box::pin(pool.get(NAME));
+            let pending =
+                std::future::poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx).is_pending())).await;
+            assert!(pending, "nothing is open");
+            // The connection is given to the get, and bytes come, and nobody looks.
+            sim::sleep(ms(100)).await; // bounded: virtual time
+            drop(get);
+            Ok(())
+        })
+        .unwrap();
+        world.run_for(ms(10)).unwrap();
+        let now = stats(&world);
+        assert_eq!(
+            (now.idle, now.closed_by(CloseReason::Unread)),
+            (0, 1),
+            "{now:?}"
+        );
+        exchange_on(&world).unwrap();
+        assert_eq!(server.connects(), 2);
+        nothing_left(&world, &[server]);
+    });
+}
