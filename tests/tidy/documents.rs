@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use super::source::{File, is_word, root};
 
@@ -45,6 +46,31 @@ pub(super) fn test_entries() -> Vec<String> {
     entries
         .filter_map(|name| name.strip_suffix(".rs").map(ToOwned::to_owned))
         .collect()
+}
+
+/// The deliberate bugs of `tests/mutations` that do not fit the code any more: where each needs a
+/// new home, and nobody else would notice before the simulation has been built for them.
+pub(super) fn patches_that_do_not_apply() -> Vec<String> {
+    let patches = entries_of("tests/mutations").into_iter();
+    patches
+        .filter(|name| name.ends_with(".patch"))
+        .filter_map(|name| {
+            let patch = root().join("tests/mutations").join(&name);
+            refusal(&patch).map(|why| format!("tests/mutations/{name}: {why}"))
+        })
+        .collect()
+}
+
+/// Why `git apply` would refuse the patch, if it would.
+pub(super) fn refusal(patch: &Path) -> Option<String> {
+    let checked = Command::new("git")
+        .args(["apply", "--check"])
+        .arg(patch)
+        .current_dir(root())
+        .output()
+        .expect("git can be started");
+    let why = String::from_utf8_lossy(&checked.stderr).trim().to_owned();
+    (!checked.status.success()).then_some(why)
 }
 
 fn entries_of(folder: &str) -> Vec<String> {

@@ -12,7 +12,8 @@ mod source;
 use std::path::{Path, PathBuf};
 
 use documents::{
-    broken_links, dependencies, missing_names, missing_tests, source_entries, test_entries,
+    broken_links, dependencies, missing_names, missing_tests, patches_that_do_not_apply, refusal,
+    source_entries, test_entries,
 };
 use faults::Table;
 use rules::*;
@@ -270,6 +271,14 @@ let s = "a \" b
 }
 
 /// Documents: every link to a file leads to one, and what must be listed is listed.
+#[test]
+fn every_deliberate_bug_fits_the_code() {
+    let refused = patches_that_do_not_apply();
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+    // A text that is no patch is refused: the check can fail.
+    assert!(refusal(&root().join("README.md")).is_some());
+}
+
 #[test]
 fn documents_tell_the_truth_about_files() {
     let mut problems = Vec::new();
