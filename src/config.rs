@@ -91,7 +91,7 @@ pub struct Config {
     /// (`TCP_USER_TIMEOUT`, tcp(7)); `None` leaves the system's. At least 1 ms, at most
     /// 2³¹ − 1 ms. Default 30 s.
     pub tcp_user_timeout: Option<Duration>,
-    /// Entries of each core's submission queue: a power of two from 8 to 4096. Default 256.
+    /// Entries of each core's submission queue: a power of two from 16 to 4096. Default 256.
     pub ring_entries: u32,
     /// Buffers that the kernel receives into, per core: a power of two from 8 to 32768.
     /// Default 256.
@@ -248,7 +248,7 @@ impl Config {
     }
 
     fn validate_ring(&self) -> Result<()> {
-        power_of_two("ring_entries", self.ring_entries, 8..=4096)?;
+        power_of_two("ring_entries", self.ring_entries, 16..=4096)?;
         power_of_two("recv_buffers", u32::from(self.recv_buffers), 8..=32_768)?;
         within("recv_buffer_size", self.recv_buffer_size, 512..=1 << 20)?;
         let (least, value) = (self.recv_buffer_size, self.recv_limit);

@@ -94,6 +94,19 @@ impl Host {
         }
     }
 
+    /// The ports that the kernel chooses from for a connect, of both families (ip(7),
+    /// `ip_local_port_range`); nothing if it does not say.
+    pub(crate) fn local_ports(&self) -> String {
+        match self {
+            Host::Thread => {
+                let path = "/proc/sys/net/ipv4/ip_local_port_range";
+                std::fs::read_to_string(path).unwrap_or_default()
+            }
+            #[cfg(feature = "sim")]
+            Host::Machine(_) => String::new(),
+        }
+    }
+
     /// The address from which this host would send to `to`, if it has a way there.
     pub(crate) fn source_of(&self, to: IpAddr) -> Option<IpAddr> {
         match self {

@@ -218,17 +218,17 @@ fn ring_rows() -> Vec<Row> {
     vec![
         row!(
             ring_entries,
-            [8, 4096],
+            [16, 4096],
             [
-                (0, "ring_entries is 0, must be a power of two, 8 to 4096"),
-                (4, "ring_entries is 4, must be a power of two, 8 to 4096"),
+                (0, "ring_entries is 0, must be a power of two, 16 to 4096"),
+                (4, "ring_entries is 4, must be a power of two, 16 to 4096"),
                 (
                     100,
-                    "ring_entries is 100, must be a power of two, 8 to 4096"
+                    "ring_entries is 100, must be a power of two, 16 to 4096"
                 ),
                 (
                     8192,
-                    "ring_entries is 8192, must be a power of two, 8 to 4096"
+                    "ring_entries is 8192, must be a power of two, 16 to 4096"
                 ),
             ]
         ),

@@ -2,6 +2,7 @@
 //! share.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub(crate) struct RingConfig {
 
 impl RingConfig {
     /// The longest chain, a connect with every option, must fit (D20).
-    pub(crate) const MIN_ENTRIES: u32 = 8;
+    pub(crate) const MIN_ENTRIES: u32 = 16;
     /// What the kernel allows.
     pub(crate) const MAX_ENTRIES: u32 = 32_768;
     /// Questions to name servers that one core may have open.
@@ -56,6 +57,8 @@ impl From<&Config> for RingConfig {
 /// What is set on every socket before it connects.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SocketOptions {
+    /// The ports that the kernel may choose from for the own end; `None` for all.
+    pub(crate) local_ports: Option<RangeInclusive<u16>>,
     pub(crate) nodelay: bool,
     pub(crate) keepalive: Option<Duration>,
     pub(crate) user_timeout: Option<Duration>,
@@ -64,6 +67,7 @@ pub(crate) struct SocketOptions {
 impl From<&Config> for SocketOptions {
     fn from(config: &Config) -> Self {
         Self {
+            local_ports: None,
             nodelay: config.tcp_nodelay,
             keepalive: config.tcp_keepalive,
             user_timeout: config.tcp_user_timeout,

@@ -57,6 +57,8 @@ pub(crate) use driver::{Driver, Next, Turn};
 use events::RingStats;
 pub(crate) use events::{End, Event, RingConfig, SocketOptions};
 pub(crate) use host::{drive, random_seed, runtime, until};
+#[cfg(feature = "sim")]
+pub(crate) use opcode::IP_LOCAL_PORT_RANGE;
 pub(crate) use opcode::Transport;
 pub(crate) use owned::OwnedBuf;
 #[cfg(test)]

@@ -83,7 +83,8 @@ const DIAL_KINDS: u32 = Kind::Connect.bit()
     | Kind::Option1.bit()
     | Kind::Option2.bit()
     | Kind::Option3.bit()
-    | Kind::Option4.bit();
+    | Kind::Option4.bit()
+    | Kind::Option5.bit();
 
 #[derive(Default)]
 struct OpSlot {

@@ -23,6 +23,10 @@ pub(crate) enum Transport {
 /// A socket option: level, name, value.
 pub(super) type Setting = (i32, i32, i32);
 
+/// The port that the own end gets is one of a range: the last in the upper 16 bits, the first in the
+/// lower ones, of both families (ip(7); Linux 6.3).
+pub(crate) const IP_LOCAL_PORT_RANGE: i32 = 51;
+
 /// The options asked for, in the order of [`Kind::OPTIONS`].
 pub(super) fn settings(options: &SocketOptions, out: &mut Vec<Setting>) {
     let tcp = libc::IPPROTO_TCP;
@@ -38,6 +42,10 @@ pub(super) fn settings(options: &SocketOptions, out: &mut Vec<Setting>) {
     if let Some(time) = options.user_timeout {
         let millis = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
         out.push((tcp, libc::TCP_USER_TIMEOUT, millis));
+    }
+    if let Some(ports) = &options.local_ports {
+        let range = u32::from(*ports.end()) << 16 | u32::from(*ports.start());
+        out.push((libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, range.cast_signed()));
     }
 }
 
@@ -230,10 +238,13 @@ mod tests {
             nodelay: true,
             keepalive: Some(Duration::from_secs(15)),
             user_timeout: Some(Duration::from_secs(30)),
+            local_ports: Some(0x8001..=0xF002),
         };
         settings(&all, &mut set);
         assert_eq!(set.len(), Kind::OPTIONS.len());
         assert_eq!(set[2], (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 15));
         assert_eq!(set[4], (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 30_000));
+        let range = 0xF002_8001_u32.cast_signed();
+        assert_eq!(set[5], (libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, range));
     }
 }

@@ -34,6 +34,7 @@ pub(super) enum Kind {
     Option2 = 18,
     Option3 = 19,
     Option4 = 20,
+    Option5 = 21,
     /// Chosen by another thread: never an operation of ours.
     Message = 30,
     /// Reserved for waking a sleeping ring.
@@ -42,7 +43,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind. Discriminants stay below 32, so that a set of kinds is one `u32`.
-    pub(super) const ALL: [Kind; 22] = [
+    pub(super) const ALL: [Kind; 23] = [
         Kind::Socket,
         Kind::Connect,
         Kind::ConnectTimeout,
@@ -63,17 +64,19 @@ impl Kind {
         Kind::Option2,
         Kind::Option3,
         Kind::Option4,
+        Kind::Option5,
         Kind::Message,
         Kind::Wake,
     ];
 
     /// The kinds of the option steps of a connect, in order.
-    pub(super) const OPTIONS: [Kind; 5] = [
+    pub(super) const OPTIONS: [Kind; 6] = [
         Kind::Option0,
         Kind::Option1,
         Kind::Option2,
         Kind::Option3,
         Kind::Option4,
+        Kind::Option5,
     ];
 
     const fn from_u8(code: u8) -> Option<Kind> {

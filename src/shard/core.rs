@@ -28,6 +28,7 @@ use super::deferred::{Call, Deferred};
 use super::endpoints::Endpoints;
 use super::io::OwnedWrite;
 use super::links::Links;
+use super::own_port::LocalPorts;
 use super::resolve::Lookups;
 use super::routes::Routes;
 use super::sources::SourceView;
@@ -62,6 +63,7 @@ pub(crate) struct Core {
     /// Ports that questions do not come from.
     pub(crate) avoided: Avoided,
     pub(crate) routes: Routes,
+    pub(crate) local_ports: LocalPorts,
     pub(crate) owned: HashMap<ConnKey, OwnedWrite>,
     pub(crate) deferred: Deferred,
     pub(crate) tap: Tap,
@@ -109,6 +111,7 @@ impl Core {
             waiters: Waiters::default(),
             lookups: Lookups::new(seed, host.slept()),
             routes: Routes::default(),
+            local_ports: LocalPorts::new(&host.local_ports()),
             owned: HashMap::new(),
             deferred: Deferred::default(),
             tap: Tap::default(),

@@ -21,6 +21,7 @@ mod erased;
 mod inbox;
 mod io;
 mod links;
+mod own_port;
 mod perform;
 mod permits;
 mod report;

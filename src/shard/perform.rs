@@ -91,6 +91,8 @@ impl Core {
             });
         }
         self.board_opened(endpoint, to);
+        let is_own = |ip| self.routes.is_own(self.now, &self.host, ip);
+        self.options.local_ports = self.local_ports.for_connect(to, is_own);
         self.backend.connect(conn.0, to, &self.options, limit);
     }
 

@@ -27,7 +27,7 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// From which address this host would send to `to`.
-    fn source_of(&mut self, now: Tick, to: IpAddr, host: &Host) -> Option<IpAddr> {
+    pub(super) fn source_of(&mut self, now: Tick, to: IpAddr, host: &Host) -> Option<IpAddr> {
         if let Some((source, until)) = self.known.get(&to)
             && now < *until
         {

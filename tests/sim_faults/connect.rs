@@ -18,6 +18,25 @@ const NO_WAY: [i32; 5] = [
 ];
 
 #[test]
+fn c8_a_connect_to_an_own_port_where_nobody_listens_is_refused_and_cannot_meet_itself() {
+    seeds(20, |seed| {
+        let world = world(seed, Config::default());
+        for endpoint in [
+            "127.0.0.1:40000",
+            "[::1]:32768",
+            "127.8.8.8:60999",
+            "127.0.0.1:80",
+        ] {
+            let got = on(&world, 0, async move |pool| {
+                pool.get(endpoint).await.map(|conn| conn.release())
+            });
+            assert_eq!(got.unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));
+        }
+        nothing_left(&world, &[]);
+    });
+}
+
+#[test]
 fn c1_a_refused_address_costs_no_time_and_comes_last_for_a_while() {
     seeds(50, |seed| {
         let world = world(seed, Config::default());

@@ -9,7 +9,7 @@ use super::*;
 fn r5_r6_tiny_queues_lose_no_entry_and_no_completion() {
     seeds(20, |seed| {
         let config = Config {
-            ring_entries: 8,
+            ring_entries: 16,
             max_connections_per_endpoint: 40,
             max_connecting: 40,
             ..Config::default()
@@ -92,7 +92,7 @@ fn r7_a_ring_that_lost_a_completion_takes_its_core_out_and_no_other() {
 fn r7_a_get_whose_own_close_finds_the_ring_dead_fails_with_it() {
     seeds(20, |seed| {
         let config = Config {
-            ring_entries: 8,
+            ring_entries: 16,
             ..Config::default()
         };
         let world = world(seed, config);

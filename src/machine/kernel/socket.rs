@@ -2,19 +2,21 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use super::chain::InFlight;
 use crate::machine::{Fault, State};
+use crate::ring::IP_LOCAL_PORT_RANGE;
 use crate::ring::kernel::Cqe;
 use crate::ring::kernel::played::{Link, Op};
 
 /// Seconds that keepalive times may have (tcp(7), `MAX_TCP_KEEPIDLE` in the kernel).
-const KEEPALIVE: std::ops::RangeInclusive<i32> = 1..=32_767;
+const KEEPALIVE: RangeInclusive<i32> = 1..=32_767;
 
 /// The first port that needs no privilege (ip(7), `ip_unprivileged_port_start`).
 const FREE_FOR_ALL: u16 = 1024;
 /// Ports that the kernel chooses (ip(7), `ip_local_port_range`).
-const CHOSEN: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+const CHOSEN: RangeInclusive<u16> = 32_768..=60_999;
 
 /// A socket. It lives as long as its slot or an operation refers to it.
 pub(in crate::machine) struct Socket {
@@ -24,6 +26,8 @@ pub(in crate::machine) struct Socket {
     pub(super) users: Vec<u64>,
     /// The port that it has of its own; the kernel gives it one at last when it connects.
     pub(in crate::machine) port: Option<u16>,
+    /// Those that the kernel may choose from when it connects.
+    pub(in crate::machine) chosen_from: RangeInclusive<u16>,
     /// Where it is connected to.
     pub(in crate::machine) to: Option<SocketAddr>,
     /// Its connection in the network.
@@ -115,6 +119,7 @@ impl State {
             in_slot: true,
             users: Vec::new(),
             port: None,
+            chosen_from: CHOSEN,
             to: None,
             flow: None,
             received: VecDeque::new(),
@@ -142,13 +147,14 @@ impl State {
     }
 
     fn set_option(&mut self, at: usize, id: u64, slot: u32, name: (u32, u32), value: i32) {
-        if self.work_on(at, id, slot).is_none() {
+        let Some(socket) = self.work_on(at, id, slot) else {
             return;
-        }
-        let datagram = self.in_slot(at, slot);
-        let datagram = datagram.and_then(|socket| self.socket(at, socket));
+        };
+        let Some(socket) = self.socket(at, socket) else {
+            return;
+        };
         let errno = match (name.0 as i32, name.1 as i32) {
-            (libc::IPPROTO_TCP, _) if datagram.is_some_and(|it| it.datagram) => libc::ENOPROTOOPT,
+            (libc::IPPROTO_TCP, _) if socket.datagram => libc::ENOPROTOOPT,
             (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE | libc::TCP_KEEPINTVL)
                 if !KEEPALIVE.contains(&value) =>
             {
@@ -163,6 +169,11 @@ impl State {
                 | libc::TCP_USER_TIMEOUT,
             )
             | (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => 0,
+            (libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE) => {
+                let (last, first) = (value.cast_unsigned() >> 16, value.cast_unsigned() & 0xFFFF);
+                socket.chosen_from = first as u16..=last as u16;
+                0
+            }
             _ => libc::ENOPROTOOPT,
         };
         self.end_soon(at, id, -errno);

@@ -54,7 +54,11 @@ impl State {
             Some(Listener::Up(accept)) if !self.hit(Fault::Refused) => accept,
             Some(Listener::Hole) => return Some((-libc::ETIMEDOUT, TRIES)),
             Some(Listener::Fails(errno)) => return Some((-errno, there + back)),
-            _ => return Some((-libc::ECONNREFUSED, there + back)),
+            Some(_) => return Some((-libc::ECONNREFUSED, there + back)),
+            None => {
+                self.check_that_it_cannot_meet_itself(ring, socket, to);
+                return Some((-libc::ECONNREFUSED, there + back));
+            }
         };
         if self.hit(Fault::BlackHole) {
             return Some((-libc::ETIMEDOUT, TRIES));
@@ -78,6 +82,18 @@ impl State {
             when = limit.since(self.now) - Duration::from_nanos(self.rng.below(2));
         }
         Some((0, when))
+    }
+
+    /// Nobody listens at `to`, but who connects may (C8). Every world counts on the kernel's worst
+    /// choice: no seed would find the one port in 28 000.
+    fn check_that_it_cannot_meet_itself(&mut self, ring: usize, socket: u64, to: SocketAddr) {
+        let may = to.ip().is_loopback()
+            && self
+                .socket(ring, socket)
+                .is_some_and(|socket| socket.chosen_from.contains(&to.port()));
+        if may {
+            self.violate(format!("C8: a connect to {to} may meet itself"));
+        }
     }
 
     /// Why no packet leaves at all, if so.

@@ -70,6 +70,43 @@ fn c1_a_refused_connect_is_an_error_with_its_number() {
 }
 
 #[test]
+fn c8_a_connect_whose_own_port_is_kept_apart_does_not_meet_itself() {
+    for mut ring in [ring(config()), plain()] {
+        let from = |ports| SocketOptions {
+            local_ports: Some(ports),
+            ..options()
+        };
+        // The kernel has no other choice: who connects is its own server. Another test may take the
+        // port meanwhile.
+        let meets_itself = |ring: &mut Ring| {
+            let (unused, address) = deaf();
+            drop(unused);
+            let port = address.port();
+            ring.connect(key(0), address, &from(port..=port), CONNECT);
+            let met = matches!(ring.next(), Event::Connected { .. });
+            if met {
+                ring.close_wait(key(0));
+            }
+            met.then_some(address)
+        };
+        let address = (0..10).find_map(|_| meets_itself(&mut ring)).unwrap();
+        let port = address.port();
+        let ports = if port < u16::MAX {
+            port + 1..=port + 1
+        } else {
+            port - 1..=port - 1
+        };
+        ring.connect(key(1), address, &from(ports), CONNECT);
+        let errno = failed(&mut ring, key(1)).raw_os_error();
+        assert!(
+            matches!(errno, Some(libc::ECONNREFUSED | libc::EADDRNOTAVAIL)),
+            "{errno:?}"
+        );
+        ring.assert_clean();
+    }
+}
+
+#[test]
 fn c5_a_full_backlog_times_out() {
     for mut ring in [ring(config()), plain()] {
         let (_full, address) = full_listener();

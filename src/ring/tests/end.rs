@@ -155,7 +155,7 @@ fn r7_a_drain_that_leaks_gives_back_what_the_kernel_never_had() {
 #[test]
 fn a_drain_takes_back_what_was_not_pushed_yet() {
     let mut ring = ring(RingConfig {
-        entries: 8,
+        entries: 16,
         max_connections: 200,
         ..config()
     });
@@ -176,7 +176,7 @@ fn a_drain_takes_back_what_was_not_pushed_yet() {
     ring.close(key(7));
     let before = ring.stats().sqes;
     assert!(ring.drain(PATIENCE).clean);
-    assert!(ring.stats().sqes <= before + 20);
+    assert!(ring.stats().sqes <= before + 36);
     ring.assert_clean();
     let (mut closed, mut back) = (0, 0);
     while let Some(event) = ring.poll_event() {

@@ -43,6 +43,7 @@ pub(super) fn config() -> RingConfig {
 
 pub(super) fn options() -> SocketOptions {
     SocketOptions {
+        local_ports: None,
         nodelay: true,
         keepalive: Some(Duration::from_secs(15)),
         user_timeout: Some(Duration::from_secs(30)),

@@ -270,7 +270,7 @@ fn the_bound_holds_although_buffers_are_left() {
 #[test]
 fn r6_r12_a_receive_that_ends_without_an_error_is_armed_again() {
     let config = RingConfig {
-        entries: 8,
+        entries: 16,
         max_connections: 1,
         recv_buffers: 256,
         recv_limit: 64 * 1024,

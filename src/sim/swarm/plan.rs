@@ -166,7 +166,7 @@ fn config(rng: &mut Rng) -> Config {
         tcp_nodelay: rng.below(2) == 0,
         tcp_keepalive: (rng.below(2) == 0).then_some(Duration::from_secs(15)),
         tcp_user_timeout: None,
-        ring_entries: 8 << rng.below(3),
+        ring_entries: 16 << rng.below(3),
         recv_buffers: buffers,
         recv_buffer_size: 512,
         recv_limit: 512 << rng.below(3),
