@@ -62,9 +62,8 @@ impl Host {
     pub(crate) fn slept(&self) -> Duration {
         match self {
             Host::Thread => clock::slept(),
-            // A simulated machine does not sleep.
             #[cfg(feature = "sim")]
-            Host::Machine(_) => Duration::ZERO,
+            Host::Machine(place) => place.machine.slept(),
         }
     }
 

@@ -45,7 +45,8 @@ pub struct Resolved {
 pub struct Place {
     /// The address with its port.
     pub address: SocketAddr,
-    /// Places of a higher number are used when those of a lower number fail.
+    /// Places of a higher number are used when those of a lower number fail; 0 for the addresses of
+    /// a plain name.
     pub priority: u16,
     /// The share of the load among places of one priority.
     pub weight: u16,
@@ -74,8 +75,8 @@ pub enum Source {
 }
 
 impl Resolved {
-    /// The addresses in the order in which they would be tried; at least one. Among places of one
-    /// priority the balancer may begin elsewhere.
+    /// The addresses in the order in which they would be tried; at least one. Among addresses that
+    /// are equally good the balancer may begin elsewhere.
     pub fn addresses(&self) -> impl ExactSizeIterator<Item = SocketAddr> + '_ {
         self.held.targets.iter().map(|target| target.address)
     }

@@ -261,9 +261,9 @@ impl Answered {
     /// The places, for an endpoint of `port`.
     pub(crate) fn targets(&self, port: u16) -> impl Iterator<Item = Target> {
         self.places.iter().map(move |place| Target {
-            address: SocketAddr::new(place.ip, place.port.unwrap_or(port)),
             priority: place.priority,
             weight: place.weight,
+            ..Target::new(SocketAddr::new(place.ip, place.port.unwrap_or(port)))
         })
     }
 }

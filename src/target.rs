@@ -8,9 +8,13 @@ use std::net::SocketAddr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
-    /// Targets of a higher number are used only when all of a lower number fail (RFC 2782).
+    /// Targets of a higher number are used only when all of a lower number fail (RFC 2782). 0 for
+    /// the addresses of a plain name.
     pub(crate) priority: u16,
-    /// The share of the load among targets of one priority; 0 is the least there is (RFC 2782).
+    /// How well this host can reach it beside the others of its priority and place (RFC 6724): the
+    /// lowest is the best.
+    pub(crate) group: u16,
+    /// The share of the load among targets of one priority and group; 0 is the least there is (RFC 2782).
     /// Equal for all where the name's owner said nothing.
     pub(crate) weight: u16,
 }
@@ -21,7 +25,13 @@ impl Target {
         Self {
             address,
             priority: 0,
+            group: 0,
             weight: 1,
         }
+    }
+
+    /// The least is the best.
+    pub(crate) fn preference(&self) -> (u16, u16) {
+        (self.priority, self.group)
     }
 }

@@ -5,6 +5,7 @@ mod support;
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,7 +16,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use ringpool::{
     Answered, Config, Endpoint, Error, ErrorKind, Group, NameTable, Pool, Resolve, Resolver,
-    Result, Source,
+    Result, Source, SystemFiles,
 };
 use support::names::{NameServer, add};
 use support::{eventually, eventually_async, on_one_shard, shards};
@@ -357,4 +358,48 @@ fn a_task_that_resolves_what_is_known_without_waiting_starves_nobody() {
         assert!(looping.await?? > 0);
         Ok(())
     });
+}
+
+/// Writes a file beside `path` and moves it there.
+fn put_in_place(path: &Path, content: &str) {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, content).unwrap();
+    std::fs::rename(beside, path).unwrap();
+}
+
+#[test]
+fn d31_a_changed_hosts_file_reaches_names_in_use_whose_answer_is_good_for_ever() {
+    let folder = std::env::temp_dir().join(format!("ringpool-hosts-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let hosts = folder.join("hosts");
+    put_in_place(&hosts, "");
+    let config = with(Resolver::Files(SystemFiles {
+        resolv_conf: folder.join("resolv.conf"),
+        hosts: hosts.clone(),
+        nsswitch: folder.join("nsswitch.conf"),
+    }));
+    let old = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = old.local_addr().unwrap().port();
+    let new = std::net::TcpListener::bind(("127.0.77.9", port)).unwrap();
+    let goes_to = |conn: &ringpool::Conn| conn.stream().peer_addr().unwrap();
+    on_one_shard(config, async move || {
+        // What it means is known without asking, and does not expire.
+        let pool = Pool::local()?;
+        let endpoint = pool.endpoint(format!("service.localhost:{port}"))?;
+        assert_eq!(endpoint.resolve().await?.ttl(), Duration::MAX);
+        let kept = endpoint.get().await?;
+        assert_eq!(goes_to(&kept), old.local_addr().unwrap());
+        put_in_place(&hosts, "127.0.77.9 service.localhost\n");
+        let begun = Instant::now();
+        while goes_to(&endpoint.get().await?) != new.local_addr().unwrap() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "it is never found"
+            );
+            tokio::time::sleep(ms(50)).await; // bounded: by the assertion above
+        }
+        assert_eq!(endpoint.resolve().await?.source(), Source::Hosts);
+        Ok(())
+    });
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -13,8 +13,9 @@
 //! once.
 //!
 //! Transport: UDP, unless the configuration says otherwise. A cut answer is asked for again over
-//! TCP, and so is everything once somebody sends the wrong id to the right socket: then the next
-//! guess may be right.
+//! TCP. So is a question whose socket somebody found: one who sends the wrong id may guess the right
+//! one next, and [`MAX_MESSAGES`] that say nothing are no accident. That lasts until the server's
+//! next turn, for there may be no way for TCP.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use self::failure::{failure, resolve_error};
 use self::server::Server;
-use self::stream::{Frame, Stream};
+use self::stream::{Frame, MAX_MESSAGES, Stream};
 use super::conf::ResolverConfig;
 use super::health::Health;
 use super::query::{Query, Sending, Verdict, parse};
@@ -64,8 +65,9 @@ pub(crate) enum Action {
     },
     /// Close the socket of `query`.
     Close { query: QueryId },
-    /// The result. Nothing follows.
-    Done(Answer),
+    /// The result, and when what was answered was sent; of a failure, when the lookup began.
+    /// Nothing follows.
+    Done { answer: Answer, asked: Tick },
 }
 
 /// One question on its way to an answer.
@@ -81,6 +83,7 @@ pub(crate) struct Lookup {
     /// How long a query is open, at most.
     timeout: Duration,
     total: Duration,
+    began: Tick,
     deadline: Tick,
     /// How many turns were taken; turn `n` is server `n % servers`.
     turns: usize,
@@ -107,6 +110,8 @@ struct Sent {
     /// The next server is asked as well.
     turn_ends: Tick,
     expires: Tick,
+    /// Datagrams.
+    heard: u32,
     stream: Stream,
 }
 
@@ -178,6 +183,7 @@ impl Lookup {
             attempts: config.attempts as usize,
             timeout: config.timeout,
             total,
+            began: now,
             deadline: now.plus(total),
             turns: 0,
             next: now,
@@ -215,12 +221,18 @@ impl Lookup {
         bytes: &[u8],
         cut: bool,
     ) {
-        let Some(at) = self.open.iter().position(|sent| sent.query == query) else {
+        let Some(sent) = self.open.iter_mut().find(|sent| sent.query == query) else {
             return;
         };
-        if self.open[at].sending.transport == Transport::Udp {
-            let verdict = parse(bytes, &self.query, self.open[at].sending, cut);
-            return self.judge(now, health, query, verdict);
+        if sent.sending.transport == Transport::Udp {
+            sent.heard += 1;
+            let is_flood = sent.heard >= MAX_MESSAGES;
+            return match parse(bytes, &self.query, sent.sending, cut) {
+                Verdict::Ignore(_) | Verdict::Malformed(_) if is_flood => {
+                    self.detour(now, health, query);
+                }
+                verdict => self.judge(now, health, query, verdict),
+            };
         }
         let mut rest = bytes;
         // A verdict may close the query; then nobody wants the rest.
@@ -257,12 +269,7 @@ impl Lookup {
         // A stream that broke may hold the next time.
         let is_broken = matches!(errno, 0 | libc::ECONNRESET | libc::EPIPE);
         match transport {
-            Transport::Tcp if is_broken => self.close(query),
-            Transport::Tcp if server.is_detour => {
-                server.is_detour = false;
-                server.transport = Transport::Udp;
-                self.close(query);
-            }
+            Transport::Tcp if is_broken || server.is_detour => self.close(query),
             _ => self.refuse(index),
         }
         self.go_on(now, health, query);
@@ -296,19 +303,23 @@ impl Lookup {
             return;
         };
         let (index, sending, at) = (sent.server, sent.sending, sent.at);
+        let is_udp = sending.transport == Transport::Udp;
+        // What waited while the machine was suspended says nothing of the server.
+        let rtt = (is_udp && now < sent.expires).then(|| now.since(at));
         let server = &mut self.servers[index];
         let address = server.address;
-        let is_tcp = sending.transport == Transport::Tcp;
         let answer = match verdict {
             Verdict::Ignore(_) => return,
             // Of another exchange on the same connection.
-            Verdict::Foreign if is_tcp => return,
+            Verdict::Foreign if !is_udp => return,
             // A forger could have sent it; the true one may follow.
-            Verdict::Malformed(_) if !is_tcp => return,
-            Verdict::Foreign | Verdict::Truncated if !is_tcp => {
-                server.is_detour = verdict == Verdict::Foreign;
-                self.guesses += u32::from(server.is_detour);
-                server.transport = Transport::Tcp;
+            Verdict::Malformed(_) if is_udp => return,
+            Verdict::Foreign if is_udp => {
+                self.guesses += 1;
+                return self.detour(now, health, query);
+            }
+            Verdict::Truncated if is_udp => {
+                (server.transport, server.is_detour) = (Transport::Tcp, false);
                 return self.ask_again(now, health, query, "answer truncated (TC");
             }
             Verdict::RetryPlain => {
@@ -344,22 +355,35 @@ impl Lookup {
         if server.wants_plain && !sending.edns {
             health.needs_plain(now, &self.config, address);
         }
-        let rtt = (!is_tcp).then(|| now.since(at));
         health.answered(&self.config, address, rtt);
-        self.finish(answer);
+        self.finish(answer, at);
     }
 
-    /// Asks the server of `query` once more, otherwise than before; if it was asked often enough,
-    /// `why` is what remains of it.
+    /// Asks the server of `query` over TCP: somebody else may write to this socket.
+    fn detour(&mut self, now: Tick, health: &mut Health, query: QueryId) {
+        if let Some(sent) = self.open.iter().find(|sent| sent.query == query) {
+            self.servers[sent.server].detour();
+        }
+        let why = "no answer over TCP (asked for often enough,";
+        self.ask_again(now, health, query, why);
+    }
+
+    /// Asks the server of `query` once more, otherwise than before; if it was asked often enough and
+    /// nothing else is open to it, `why` is what remains of it.
     fn ask_again(&mut self, now: Tick, health: &mut Health, query: QueryId, why: &str) {
         let Some(sent) = self.open.iter().find(|sent| sent.query == query) else {
             return;
         };
         let server = sent.server;
-        if !self.servers[server].may_be_asked() {
+        let may_be_asked = self.servers[server].may_be_asked();
+        let mut others = self.open.iter().filter(|sent| sent.query != query);
+        if !may_be_asked && !others.any(|sent| sent.server == server) {
             return self.refused(now, health, query, why);
         }
         self.close(query);
+        if !may_be_asked {
+            return self.go_on(now, health, query);
+        }
         let turn = (self.current, self.next);
         self.send(now, health, server);
         if turn.0 != query {
@@ -402,6 +426,7 @@ impl Lookup {
         while self.turns < self.servers.len() * self.attempts {
             let server = self.turns % self.servers.len();
             self.turns += 1;
+            self.servers[server].begin_turn();
             if self.servers[server].may_be_asked() {
                 return self.send(now, health, server);
             }
@@ -440,6 +465,7 @@ impl Lookup {
             at: now,
             turn_ends: self.next,
             expires: now.plus(self.timeout),
+            heard: 0,
             stream: Stream::default(),
         });
         self.actions.push_back(Action::Send {
@@ -455,17 +481,17 @@ impl Lookup {
         self.actions.push_back(Action::Close { query });
     }
 
-    fn finish(&mut self, answer: Answer) {
+    fn finish(&mut self, answer: Answer, asked: Tick) {
         for sent in std::mem::take(&mut self.open) {
             self.actions.push_back(Action::Close { query: sent.query });
         }
         self.is_done = true;
-        self.actions.push_back(Action::Done(answer));
+        self.actions.push_back(Action::Done { answer, asked });
     }
 
     fn fail(&mut self) {
         let error = failure(&self.question, &self.servers, self.guesses, self.total);
-        self.finish(Answer::Failed(error));
+        self.finish(Answer::Failed(error), self.began);
     }
 }
 

@@ -177,7 +177,7 @@ impl Play {
                     assert_eq!(self.open.len() + 1, before, "closed what is not open");
                     self.closed += 1;
                 }
-                Action::Done(answer) => {
+                Action::Done { answer, .. } => {
                     assert!(self.open.is_empty(), "ended with sockets open");
                     self.done = true;
                     if let Answer::Found { records, .. } = answer {

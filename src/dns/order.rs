@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv6Addr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ranked {
     pub(crate) ip: IpAddr,
-    /// The same for those of equal preference; the lowest is the best. Fit for `Target::priority`.
+    /// The same for those of equal preference; the lowest is the best. That is `Target::group`.
     pub(crate) group: u16,
 }
 

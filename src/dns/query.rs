@@ -10,16 +10,18 @@
 //! is (the socket is connected, so the kernel checks the source), what of it is there, id, kind of
 //! message, question; only then its content. No cookie is sent, so none is expected.
 
-use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 
+use self::packet::{Bent, Packet};
 use super::lookup::Transport;
 use super::record::{Kind, Question, Records};
-use super::scan::{HEADER_LEN, MAX_DATAGRAM, scan};
+use super::scan::{HEADER_LEN, MAX_DATAGRAM, Scanned, scan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::Rng;
 
 mod binding;
+mod packet;
 mod records;
 
 /// What queries say that they can receive: 1232 bytes (DNS flag day 2020), in an OPT record
@@ -223,17 +225,27 @@ pub(super) fn parse(bytes: &[u8], query: &Query, sending: Sending, cut: bool) ->
     if let Some(verdict) = refusal(code, sending.edns) {
         return verdict;
     }
-    // One malformed record is enough for the decoder to give up. With the whole set dropped, the
-    // host is as it would be without (RFC 9460 section 2.2).
-    let message = match Message::from_vec(&scanned.bytes) {
-        Err(_) if query.kind == Kind::Https => return Verdict::NoData { ttl: None },
-        Ok(_) if query.kind == Kind::Https && scanned.bent_port => {
-            return Verdict::NoData { ttl: None };
-        }
-        Err(_) => return Verdict::Malformed("it does not decode"),
-        Ok(message) => message,
-    };
-    records::judge(&message, query)
+    // One malformed record is enough. With the whole set dropped, the host is as it would be without
+    // (RFC 9460 section 2.2).
+    match Packet::read(bytes, &scanned, query.kind, code) {
+        Err(_) if query.kind == Kind::Https => Verdict::NoData { ttl: None },
+        Ok(_) if query.kind == Kind::Https && scanned.bent_port => Verdict::NoData { ttl: None },
+        Err(Bent) => Verdict::Malformed("it does not decode"),
+        Ok(packet) => match records::judge(&packet, query) {
+            Verdict::NoData { ttl: None } if is_referral(header, &scanned) => {
+                Verdict::Refused("a referral")
+            }
+            verdict => verdict,
+        },
+    }
+}
+
+/// Whether the packet names servers that may know, and its sender neither is one of those nor asks
+/// them. With a SOA it would be an answer (RFC 2308 section 2.2).
+fn is_referral(header: &[u8; HEADER_LEN], scanned: &Scanned) -> bool {
+    let is_authoritative = header[2] & 0x04 != 0;
+    let asks_others = header[3] & 0x80 != 0;
+    scanned.names_servers && !is_authoritative && !asks_others
 }
 
 /// What a code that carries no answer asks for.

@@ -11,7 +11,9 @@
 //! Whoever has something may wait [`RESOLUTION_DELAY`] for the rest (RFC 8305): one family for the
 //! other, addresses for HTTPS records, the places of a service for each other, each time one of them
 //! is known. What has taken [`PATIENCE`] is answered with what was known before, if it was (RFC
-//! 8767): it is marked, and what is asked goes on for the next.
+//! 8767): it is marked, and what is asked goes on for the next. That there was nothing before is no
+//! answer: such a name is passed over for the next of the search list, and if none of them leads
+//! anywhere, the list is gone through once more, and each is waited for.
 //!
 //! States: a candidate of the search list, asked for directly or by SRV or HTTPS records; the places
 //! that such records led to; ended.
@@ -80,6 +82,8 @@ pub(crate) struct Resolution {
     deadline: Tick,
     due: Tick,
     chance: u64,
+    /// There is nothing but what is still being asked: nothing is passed over for being late.
+    waits: bool,
     is_done: bool,
 }
 
@@ -151,6 +155,7 @@ impl Resolution {
             deadline,
             due: Tick::ZERO,
             chance,
+            waits: false,
             is_done: false,
         };
         match resolution.sources.local(&resolution.wanted.host) {
@@ -217,6 +222,7 @@ impl Resolution {
                     let ended = self.remember(ended, error);
                     match self.search.next(ended) {
                         Step::Try => self.begin_candidate(),
+                        Step::Done(Ended::Temporary) if self.begins_to_wait() => self.start_over(),
                         Step::Done(worst) => {
                             let error = self.reason(worst);
                             self.no_more(worst, error);
@@ -241,6 +247,23 @@ impl Resolution {
                 })
             }
         };
+    }
+
+    /// Whether something is still being asked that was not waited for so far; from now on it is.
+    fn begins_to_wait(&mut self) -> bool {
+        let begins = !self.waits && self.asks.values().any(Ask::is_open);
+        self.waits |= begins;
+        begins
+    }
+
+    /// Goes through the search list once more, with what is known by now.
+    fn start_over(&mut self) {
+        let Wanted {
+            host, is_absolute, ..
+        } = &self.wanted;
+        self.search = Search::new(host, *is_absolute, &self.sources.config);
+        self.reasons.clear();
+        self.begin_candidate();
     }
 
     // -- the end -------------------------------------------------------------------------------

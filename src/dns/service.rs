@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::MAX_ADDRESSES;
+use super::order::Ranked;
 use super::record::{Binding, Service};
 use crate::error::{Error, ErrorKind, Result};
 use crate::target::Target;
@@ -214,34 +215,33 @@ fn has_tcp(record: &Binding) -> bool {
 }
 
 /// The addresses of `places`, in their order, each once. `addresses[n]` are those of place `n`,
-/// the best first.
+/// in the order in which they are tried; a place with addresses of several groups has its whole
+/// weight in each of them, because only the best of them that works is used.
 ///
-/// The weight of a place is divided among its addresses. When there are more than
+/// The weight of a place is divided among its addresses of one group. When there are more than
 /// [`MAX_ADDRESSES`], every place gives its first ones.
-pub(crate) fn targets(places: &[Place], addresses: &[&[IpAddr]]) -> Vec<Target> {
+pub(crate) fn targets(places: &[Place], addresses: &[Vec<Ranked>]) -> Vec<Target> {
     let mut known = BTreeSet::new();
-    let distinct: Vec<Vec<SocketAddr>> = places
+    let target = |place: &Place, ranked: &Ranked| Target {
+        address: SocketAddr::new(ranked.ip, place.port),
+        priority: place.priority,
+        group: ranked.group,
+        weight: place.weight,
+    };
+    let distinct: Vec<Vec<Target>> = places
         .iter()
         .zip(addresses)
-        .map(|(place, of)| of.iter().map(|ip| SocketAddr::new(*ip, place.port)))
-        .map(|of| of.filter(|address| known.insert(*address)).collect())
+        .map(|(place, of)| of.iter().map(move |ranked| target(place, ranked)))
+        .map(|of| of.filter(|it| known.insert(it.address)).collect())
         .collect();
     let mut found: Vec<(usize, Target)> = Vec::new();
     let longest = distinct.iter().map(Vec::len).max().unwrap_or(0);
     for round in 0..longest {
-        for (at, (place, of)) in places.iter().zip(&distinct).enumerate() {
+        for (at, of) in distinct.iter().enumerate() {
             if found.len() < MAX_ADDRESSES
-                && let Some(&address) = of.get(round)
+                && let Some(&target) = of.get(round)
             {
-                let (priority, weight) = (place.priority, place.weight);
-                found.push((
-                    at,
-                    Target {
-                        address,
-                        priority,
-                        weight,
-                    },
-                ));
+                found.push((at, target));
             }
         }
     }
@@ -250,12 +250,15 @@ pub(crate) fn targets(places: &[Place], addresses: &[&[IpAddr]]) -> Vec<Target> 
     found.into_iter().map(|(_, target)| target).collect()
 }
 
-/// Divides the weight of each place among its targets, all weights multiplied by the least number
+/// Divides the weight of each place among its targets of one group, all weights multiplied by the least number
 /// that keeps the shares whole, as far as the largest stays a `u16`.
 fn divide(found: &mut [(usize, Target)]) {
     let counts: Vec<u64> = found
         .iter()
-        .map(|(at, _)| found.iter().filter(|(other, _)| other == at).count() as u64)
+        .map(|(at, target)| {
+            let is_like = |(of, other): &&(usize, Target)| of == at && other.group == target.group;
+            found.iter().filter(is_like).count() as u64
+        })
         .collect();
     let factor = counts.iter().fold(1, |all, &count| multiple(all, count));
     let shares: Vec<u64> = found

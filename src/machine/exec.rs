@@ -150,14 +150,16 @@ impl Machine {
         }
     }
 
-    /// Drops every task of `core`, as the end of its runtime does.
+    /// Drops every task of `core`, as the end of its runtime does: in any order.
     pub(crate) fn end_core(&self, core: Core) {
         loop {
             let mut inner = self.0.tasks.inner.borrow_mut();
-            let mut ours = inner.tasks.iter();
-            let Some(id) = ours.find(|(_, task)| task.core == core).map(|(id, _)| *id) else {
+            let ours = inner.tasks.iter().filter(|(_, task)| task.core == core);
+            let ours: Vec<u64> = ours.map(|(id, _)| *id).collect();
+            if ours.is_empty() {
                 return;
-            };
+            }
+            let id = ours[self.below(ours.len() as u64) as usize];
             let task = inner.tasks.remove(&id);
             drop(inner);
             self.inside(core, || drop(task));

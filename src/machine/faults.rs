@@ -88,6 +88,7 @@ faults! {
     DeadAddress, "C15", 10_000, "one address of the name is dead all the time";
     FamilySilent, "C2 C7", 10_000, "packets to every IPv6 address vanish";
     AddressesChange, "D25", 10_000, "the addresses of a name change, and come back";
+    FilesChange, "D30", 10_000, "the resolver's files change";
     // Established.
     IdleEnd, "E1 E3", 1500, "the server closes an idle connection";
     IdleReset, "E2 E3", 1000, "the server resets an idle connection";

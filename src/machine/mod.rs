@@ -21,6 +21,7 @@ mod trace;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use self::exec::Tasks;
 pub(crate) use self::exec::{Current, Scope, Step, current};
@@ -62,6 +63,8 @@ struct Inner {
 /// Everything but the tasks.
 pub(crate) struct State {
     pub(crate) now: Tick,
+    /// How long it has slept so far.
+    slept: Duration,
     pub(crate) rng: Rng,
     pub(crate) faults: Faults,
     pub(crate) trace: Trace,
@@ -108,7 +111,8 @@ impl State {
 impl Machine {
     pub(crate) fn new(seed: u64, faults: Faults) -> Self {
         let state = State {
-            now: Tick::ZERO.plus(std::time::Duration::from_secs(1)),
+            now: Tick::ZERO.plus(Duration::from_secs(1)),
+            slept: Duration::ZERO,
             rng: Rng::new(seed),
             faults,
             trace: Trace::default(),
@@ -140,6 +144,19 @@ impl Machine {
 
     pub(crate) fn now(&self) -> Tick {
         self.0.state.borrow().now
+    }
+
+    /// How long it has slept so far.
+    pub(crate) fn slept(&self) -> Duration {
+        self.0.state.borrow().slept
+    }
+
+    /// Sleeps for `time`: the clock goes on and nothing runs.
+    pub(crate) fn suspend(&self, time: Duration) {
+        self.with(|state| {
+            state.slept += time;
+            state.now = state.now.plus(time);
+        });
     }
 
     /// A number below `bound` from the seed.

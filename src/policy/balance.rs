@@ -24,6 +24,9 @@ const SUSPECT_CAP: Duration = Duration::from_millis(1200);
 /// That of a family that lost to the other: to find out costs a waiter the attempt delay, also one
 /// that comes alone and seldom, and nothing is lost while the other one works.
 const FAMILY_CAP: Duration = Duration::from_secs(60);
+/// That after which connections are moved to an address that failed: nobody waits for that, and a
+/// backup serves meanwhile.
+pub(super) const RETURN_CAP: Duration = Duration::from_secs(30);
 /// Fresh answers in a row that lack an address before it is gone.
 const ANSWERS_WITHOUT: u32 = 2;
 /// Addresses kept of one name: a whole answer of 64, and as many that are missing.
@@ -42,6 +45,10 @@ pub(crate) struct Address {
     /// When it failed last.
     failed_at: Tick,
     suspect_until: Tick,
+    /// No connection is moved to it before then.
+    return_at: Tick,
+    /// Attempts since the last that succeeded.
+    returns: u32,
     /// Fresh answers in a row that lacked it.
     missing: u32,
     /// When the first of those is enough.
@@ -63,8 +70,9 @@ struct Family {
 /// How good an address is for the next attempt: the least is the best.
 #[derive(Debug, Clone, Copy)]
 struct Rank {
-    /// Suspect, missing, of the family that is not wanted; then the priority.
-    class: (bool, bool, bool, u16),
+    /// Suspect, missing; then the priority, which goes before what is a guess: whether it is of the
+    /// family that is not wanted, and how well this host can reach it.
+    class: (bool, bool, u16, bool, u16),
     held: u64,
     share: u64,
 }
@@ -87,6 +95,8 @@ pub(crate) struct Place {
     pub(crate) takes: bool,
     /// Connections may be moved from it.
     pub(crate) gives: bool,
+    /// One of a lower priority number is good: all of its connections are to move.
+    pub(crate) is_backup: bool,
     /// The answer before the last did not name it.
     pub(crate) is_new: bool,
 }
@@ -121,6 +131,8 @@ impl Address {
             failures: 0,
             failed_at: Tick::ZERO,
             suspect_until: Tick::ZERO,
+            return_at: Tick::ZERO,
+            returns: 0,
             missing: 0,
             hold_until: Tick::NEVER,
             is_new: true,
@@ -129,6 +141,13 @@ impl Address {
 
     fn is_suspect(&self, now: Tick) -> bool {
         now < self.suspect_until || (self.failures > 0 && self.dialing > 0)
+    }
+
+    /// Connections move to it only after a pause, which grows until an attempt succeeds.
+    fn stay_away(&mut self, now: Tick, rng: &mut Rng) {
+        self.returns = self.returns.saturating_add(1);
+        let pause = backoff::delay(self.returns, SUSPECT_FIRST, RETURN_CAP, rng);
+        self.return_at = now.plus(pause);
     }
 
     fn is_v6(&self) -> bool {
@@ -236,22 +255,66 @@ impl Addresses {
 
     /// What each is for the balance of the connections that exist, in the order of the list.
     pub(crate) fn places(&self, now: Tick) -> Vec<Place> {
-        let good = self
-            .list
-            .iter()
-            .filter(|entry| !self.is_suspect(now, entry));
-        let best = good.map(|entry| entry.target.priority).min();
+        let good = self.list.iter().filter(|entry| self.is_good(now, entry));
+        let best = good.map(|entry| entry.target.preference()).min();
+        let first = self.first_priority(now);
         let place = |entry: &Address| {
-            let is_preferred = Some(entry.target.priority) == best;
-            let is_good = is_preferred && !self.is_suspect(now, entry);
+            let is_preferred = Some(entry.target.preference()) == best;
+            let is_good = is_preferred && self.is_good(now, entry);
+            let is_backup = first.is_some_and(|first| entry.target.priority > first);
             Place {
                 share: if is_good { entry.share() } else { 0 },
                 takes: is_good && entry.missing == 0,
-                gives: is_preferred || entry.missing > 0,
+                gives: is_preferred || is_backup || entry.missing > 0,
+                is_backup,
                 is_new: entry.is_new,
             }
         };
         self.list.iter().map(place).collect()
+    }
+
+    /// Whether connections may be moved to it.
+    fn is_good(&self, now: Tick, entry: &Address) -> bool {
+        now >= entry.return_at && !self.is_suspect(now, entry)
+    }
+
+    /// The priority to which connections may be moved: the best that has a good address.
+    pub(crate) fn first_priority(&self, now: Tick) -> Option<u16> {
+        let all = self.list.iter();
+        let good = all.filter(|entry| entry.missing == 0 && self.is_good(now, entry));
+        good.map(|entry| entry.target.priority).min()
+    }
+
+    /// Whether some are used only if others fail.
+    pub(crate) fn have_backups(&self) -> bool {
+        let mut all = self.list.iter().map(|entry| entry.target.priority);
+        let first = all.next();
+        all.any(|priority| Some(priority) != first)
+    }
+
+    /// Whether some that are used only if others fail come after it.
+    pub(crate) fn is_before_others(&self, address: SocketAddr) -> bool {
+        let priority = self.priority(address);
+        let mut all = self.list.iter().map(|entry| entry.target.priority);
+        priority.is_some_and(|priority| all.any(|other| other > priority))
+    }
+
+    /// The priority of an address.
+    pub(crate) fn priority(&self, address: SocketAddr) -> Option<u16> {
+        let entry = &self.list[self.position(address)?];
+        Some(entry.target.priority)
+    }
+
+    /// When the first address that comes before `priority` may be good, unless one is dialed then.
+    pub(crate) fn next_before(&self, priority: u16) -> Option<Tick> {
+        let all = self.list.iter();
+        let before = all.filter(|it| it.missing == 0 && it.target.priority < priority);
+        let at = |it: &Address| {
+            let family = &self.families[usize::from(it.is_v6())];
+            let own = it.return_at.max(it.suspect_until);
+            own.max(family.suspect_until)
+        };
+        before.map(at).min()
     }
 }
 
@@ -284,8 +347,11 @@ impl Addresses {
         let slow = wish.beside.map(|slow| slow.is_ipv6());
         let is_like_slow = slow == Some(entry.is_v6());
         let (is_suspect, is_missing) = (self.is_suspect(now, entry), entry.missing > 0);
+        let Target {
+            priority, group, ..
+        } = entry.target;
         Rank {
-            class: (is_suspect, is_missing, is_like_slow, entry.target.priority),
+            class: (is_suspect, is_missing, priority, is_like_slow, group),
             held: u64::from(entry.held),
             share: entry.share(),
         }
@@ -322,7 +388,8 @@ impl Addresses {
             entry.dialing = entry.dialing.saturating_sub(1);
             entry.failures = 0;
             entry.failed_at = Tick::ZERO;
-            entry.suspect_until = Tick::ZERO;
+            (entry.suspect_until, entry.return_at) = (Tick::ZERO, Tick::ZERO);
+            entry.returns = 0;
         }
     }
 
@@ -342,11 +409,13 @@ impl Addresses {
             entry.failures = entry.failures.saturating_add(1);
             let pause = backoff::delay(entry.failures, SUSPECT_FIRST, SUSPECT_CAP, rng);
             entry.suspect_until = now.plus(pause);
+            entry.stay_away(now, rng);
         }
     }
 
     /// A connect to `slow` was overdue, and one to `winner` became ready first. If they are of two
-    /// families, the other one comes first for a while.
+    /// families, the other one comes first for a while. A backup that wins says nothing of families:
+    /// all that comes before it is in doubt.
     pub(crate) fn outrun(
         &mut self,
         now: Tick,
@@ -354,7 +423,8 @@ impl Addresses {
         winner: SocketAddr,
         rng: &mut Rng,
     ) {
-        if slow.is_ipv6() != winner.is_ipv6() {
+        let is_like = self.priority(slow) == self.priority(winner);
+        if is_like && slow.is_ipv6() != winner.is_ipv6() {
             let family = self.family(slow);
             family.lost = family.lost.saturating_add(1);
             let pause = backoff::delay(family.lost, SUSPECT_FIRST, FAMILY_CAP, rng);
@@ -378,11 +448,13 @@ impl Addresses {
 
     /// The connect failed for want of something on this host. That is no verdict on the address, but
     /// it may be so for all connects to it (a family without an address here, the ports towards it
-    /// used up): for a moment the others come first. The pause does not grow.
-    pub(crate) fn failed_here(&mut self, now: Tick, address: SocketAddr) {
+    /// used up): for a moment the others come first. Of the pauses, that before connections move there
+    /// grows.
+    pub(crate) fn failed_here(&mut self, now: Tick, address: SocketAddr, rng: &mut Rng) {
         self.gave_up(address);
         if let Some(entry) = self.find(address) {
             entry.suspect_until = now.plus(SUSPECT_FIRST);
+            entry.stay_away(now, rng);
         }
     }
 }

@@ -47,6 +47,10 @@ pub(crate) struct Bucket {
     /// An answer came that no opening has used yet: it is good for one even if it expired at once.
     pub(crate) answered: bool,
     pub(crate) resolving: bool,
+    /// When it was asked for last.
+    pub(crate) asked_at: Tick,
+    /// The answer under way may rest on what counted before.
+    pub(crate) is_outdated: bool,
     pub(crate) resolve_failures: u32,
 
     pub(crate) permit: Permit,
@@ -95,6 +99,8 @@ impl Bucket {
             refresh_at: Tick::ZERO,
             answered: false,
             resolving: false,
+            asked_at: Tick::ZERO,
+            is_outdated: false,
             resolve_failures: 0,
             permit: Permit::None,
             permits: 0,

@@ -53,7 +53,8 @@ fn op(what: u8, first: u8, second: u8) -> Op {
             6..8 => Op::Cancel(any),
             8..12 => Op::Put(any, true),
             12 => Op::Put(any, false),
-            13..22 => Op::Answer(any),
+            13..21 => Op::Answer(any),
+            21 => Op::Renew(endpoint),
             22..25 => Op::Refuse(any),
             25..27 => Op::Pass(u64::from(first) * 12 + u64::from(second)),
             27 => Op::Change(first % 32, !second.is_multiple_of(4)),
@@ -95,6 +96,6 @@ mod tests {
             distinct.push(*kind);
             new
         });
-        assert_eq!(kinds.len(), 13);
+        assert_eq!(kinds.len(), 14);
     }
 }

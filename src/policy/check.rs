@@ -115,6 +115,10 @@ impl PoolPolicy {
             }
             waiting += bucket.waiting.len();
             idle += bucket.idle.len();
+            let look_at = bucket.moves.look_at();
+            if look_at > Tick::ZERO && !self.draining {
+                assert!(bucket.timer <= look_at, "nobody looks at the backups");
+            }
             if bucket.timer != Tick::NEVER {
                 assert!(self.timers.contains(bucket.timer, Timer::Retry(endpoint)));
                 timers += 1;

@@ -104,10 +104,15 @@ impl Conn {
         }
     }
 
-    /// It takes no further use. The first reason stays, but for that its address is gone: the
-    /// address may come back, and the connection is no better for that.
+    /// It takes no further use. The first reason stays, but for those that may pass: the address
+    /// that is gone may come back, the balance may change, and the connection is no better for that.
     pub(crate) fn condemn(&mut self, reason: CloseReason) {
-        if matches!(self.condemned, None | Some(CloseReason::AddressGone)) {
+        let may_pass = [
+            None,
+            Some(CloseReason::AddressGone),
+            Some(CloseReason::Rebalanced),
+        ];
+        if may_pass.contains(&self.condemned) {
             self.condemned = Some(reason);
         }
     }

@@ -37,6 +37,9 @@ pub(crate) enum Event {
     },
     /// The other answer to [`Action::Resolve`].
     ResolveFailed { endpoint: EndpointKey, error: Error },
+    /// What names are asked of is another than before, or this host may be elsewhere: what is known
+    /// of the endpoint's addresses may be wrong, whatever time was given to it.
+    NamesChanged { endpoint: EndpointKey },
     /// The answer to [`Action::AcquirePermit`]: one connection may exist. `held` has, for each
     /// target of the last `Resolved` in its order, how many connections all cores hold there.
     PermitGranted {
@@ -157,6 +160,7 @@ impl Event {
         match self {
             Event::Resolved { .. } => "Resolved",
             Event::ResolveFailed { .. } => "ResolveFailed",
+            Event::NamesChanged { .. } => "NamesChanged",
             Event::PermitGranted { .. } => "PermitGranted",
             Event::PermitQueued { .. } => "PermitQueued",
             Event::Demand { since: Some(_), .. } => "Demand",

@@ -14,6 +14,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (0..64_usize).prop_map(Op::Refuse),
         8 => (0..3_000_u64).prop_map(Op::Pass),
         2 => (0..3_usize, any::<bool>()).prop_map(|(i, on)| Op::Demand(i, on)),
+        1 => (0..3_usize).prop_map(Op::Renew),
         3 => (0..64_usize).prop_map(Op::Break),
         1 => (0..3_usize).prop_map(Op::Clear),
         3 => (0..32_u8, prop::bool::weighted(0.8)).prop_map(|(bits, fresh)| Op::Change(bits, fresh)),

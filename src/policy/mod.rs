@@ -268,6 +268,7 @@ impl PoolPolicy {
                 is_fresh,
             } => self.resolved(now, endpoint, &targets, expires, is_fresh),
             Event::ResolveFailed { endpoint, error } => self.resolve_failed(now, endpoint, error),
+            Event::NamesChanged { endpoint } => self.names_changed(now, endpoint),
             Event::PermitGranted { endpoint, held } => self.permit_granted(now, endpoint, &held),
             Event::PermitQueued { endpoint } => self.permit_queued(now, endpoint),
             Event::Demand { endpoint, since } => self.demanded(now, endpoint, since),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return};
 use super::harness::{Harness, MS, settings};
 use super::oracle::{Oracle, State};
+use super::settings::REFRESH_FLOOR;
 use super::{Got, Settings};
 use crate::error::ErrorKind;
 use crate::target::Target;
@@ -23,6 +24,8 @@ pub(super) enum Op {
     Refuse(usize),
     Pass(u64),
     Demand(usize, bool),
+    /// What names are asked of has changed.
+    Renew(usize),
     Break(usize),
     Clear(usize),
     /// From now on names have those of five addresses whose bits are set; whether answers are fresh.
@@ -172,14 +175,16 @@ impl Run {
         self.compare();
     }
 
-    /// Two addresses of IPv6, then two of IPv4, then one in reserve; with weights from 0 to 2.
+    /// Two addresses of IPv6, two of IPv4, which are second to them, and one in reserve; the first of
+    /// IPv4 is in reserve too. With weights from 0 to 2.
     fn change(&mut self, bits: u8, is_fresh: bool) {
         let target = |at: u8| Target {
             address: match at {
                 0 | 1 => ([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(at)], 80).into(),
                 _ => ([127, 0, 0, at], 80).into(),
             },
-            priority: u16::from(at / 2),
+            priority: u16::from(at == 2 || at == 4),
+            group: u16::from(at / 2 == 1),
             weight: u16::from(at % 3),
         };
         let named = (0..5).filter(|at| bits & (1 << at) != 0);
@@ -283,6 +288,7 @@ impl Run {
                 let endpoint = self.endpoints[i];
                 self.event(Event::Demand { endpoint, since });
             }
+            Op::Renew(i) => self.renew(self.endpoints[i]),
             Op::Break(i) => self.break_one(i),
             Op::Clear(i) => {
                 let endpoint = self.endpoints[i];
@@ -300,6 +306,19 @@ impl Run {
             Op::Stray(i, what) => self.stray(i, what),
             Op::Drain => self.drain(),
             Op::Cancel(_) | Op::Answer(_) | Op::Refuse(_) => {}
+        }
+    }
+
+    /// Whoever has a connection asks again within the floor, or is asking.
+    fn renew(&mut self, endpoint: EndpointKey) {
+        self.event(Event::NamesChanged { endpoint });
+        let mut conns = self.oracle.conns.values();
+        let has_one =
+            conns.any(|c| c.endpoint == endpoint && c.state == State::Ready && !c.unusable);
+        if has_one && !self.drained && !self.harness.policy.is_resolving(endpoint) {
+            let by = self.harness.now.plus(REFRESH_FLOOR);
+            let due = self.harness.policy.poll_timeout();
+            assert!(due.is_some_and(|due| due <= by), "it does not ask");
         }
     }
 

@@ -89,7 +89,7 @@ impl PoolPolicy {
             bucket.permit = Permit::Asked;
             self.actions.push_back(Action::AcquirePermit { endpoint });
         } else {
-            self.resolve(endpoint);
+            self.resolve(now, endpoint);
         }
     }
 
@@ -265,11 +265,13 @@ impl PoolPolicy {
         };
         bucket.counts.connect_errors += 1;
         if is_of_this_host(&error) {
-            bucket.addresses.failed_here(now, address);
+            bucket.addresses.failed_here(now, address, &mut self.rng);
         } else {
             bucket.addresses.failed(now, address, &mut self.rng);
         }
         bucket.last_error = Some(error.context(format!("connecting to {}", bucket.label)));
+        self.give_up_lost_aim(now, endpoint);
+        self.watch_backups(now, endpoint, now);
     }
 
     /// The race has no address left to try: it ends, and with it the endpoint's round.
@@ -341,6 +343,7 @@ impl PoolPolicy {
         self.notify(endpoint, key, Hook::Created);
         self.became_free(now, endpoint, key);
         self.moved(now, endpoint, address);
+        self.watch_backups(now, endpoint, now);
         Some(())
     }
 
@@ -357,6 +360,7 @@ impl PoolPolicy {
             bucket.retry_at,
             bucket.warm_at,
             bucket.moves.pause(),
+            bucket.moves.look_at(),
             bucket.refresh_at,
         ];
         let hold = bucket.addresses.next_hold();
@@ -400,6 +404,7 @@ impl PoolPolicy {
             bucket.failures = 0;
         }
         self.refresh(now, endpoint);
+        self.look_at_backups(now, endpoint);
         self.arm(endpoint);
         self.settle(now, endpoint);
     }

@@ -37,8 +37,16 @@ pub(super) struct Oracle {
     /// Idle connections; the one that went idle last is last.
     idle: Vec<ConnKey>,
     ended: u64,
-    /// Addresses of each endpoint: how many fresh answers in a row lacked it.
-    named: BTreeMap<(EndpointKey, SocketAddr), u32>,
+    /// Addresses of each endpoint.
+    named: BTreeMap<(EndpointKey, SocketAddr), Named>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Named {
+    priority: u16,
+    /// How many fresh answers in a row lacked it.
+    missed: u32,
+    was_dialed: bool,
 }
 
 impl Oracle {
@@ -86,8 +94,7 @@ impl Oracle {
                 address,
                 ..
             } => {
-                let place = (*endpoint, *address);
-                assert!(self.named.contains_key(&place), "dialed though it is gone");
+                self.dialed(*endpoint, *address);
                 let known = Known {
                     address: *address,
                     endpoint: *endpoint,
@@ -130,6 +137,22 @@ impl Oracle {
         }
     }
 
+    /// What is gone is not dialed, and no backup while an address of a better priority was never tried;
+    /// of the other family it may be in doubt for that.
+    fn dialed(&mut self, endpoint: EndpointKey, address: SocketAddr) {
+        let place = (endpoint, address);
+        let named = self.named.get_mut(&place).expect("no address that is gone");
+        named.was_dialed = true;
+        let priority = named.priority;
+        let better = self.named.iter().find(
+            |((of, other), named): &(&(EndpointKey, SocketAddr), &Named)| {
+                let is_like = *of == endpoint && other.is_ipv6() == address.is_ipv6();
+                is_like && named.priority < priority && named.missed == 0 && !named.was_dialed
+            },
+        );
+        assert!(better.is_none(), "{address} dialed before {better:?}");
+    }
+
     /// Whether the reason can be true.
     fn closes(&self, conn: ConnKey, reason: CloseReason) {
         let known = &self.conns[&conn];
@@ -145,7 +168,7 @@ impl Oracle {
             CloseReason::AddressGone => {
                 let missed = self.named.get(&(known.endpoint, known.address));
                 assert!(
-                    missed.is_none_or(|missed| *missed > 0),
+                    missed.is_none_or(|named| named.missed > 0),
                     "its address was named"
                 );
             }
@@ -158,13 +181,20 @@ impl Oracle {
         if targets.is_empty() {
             return;
         }
-        self.named.retain(|(of, address), missed| {
+        self.named.retain(|(of, address), named| {
             let is_named = targets.iter().any(|target| target.address == *address);
-            *missed += u32::from(*of == endpoint && is_fresh && !is_named);
-            *of != endpoint || *missed < 2
+            named.missed += u32::from(*of == endpoint && is_fresh && !is_named);
+            *of != endpoint || named.missed < 2
         });
         for target in targets {
-            self.named.insert((endpoint, target.address), 0);
+            let place = (endpoint, target.address);
+            let known = self.named.get(&place);
+            let named = Named {
+                priority: target.priority,
+                missed: 0,
+                was_dialed: known.is_some_and(|known| known.was_dialed),
+            };
+            self.named.insert(place, named);
         }
     }
 

@@ -207,6 +207,8 @@ impl PoolPolicy {
             }
             race.is_beside = true;
         }
+        self.doubt_aim(now, endpoint);
+        self.watch_backups(now, endpoint, now);
         self.settle(now, endpoint);
     }
 

@@ -3,10 +3,12 @@
 //! carried over to the connections.
 //!
 //! Promise: for its own sake an endpoint asks no more often than once per [`REFRESH_FLOOR`], and
-//! the less often the longer nobody got anything from it; a
-//! failure or an empty answer removes nothing, and is followed by a pause that grows; an address
-//! that is gone gets no new connection: its idle ones close, those in use when they come back; one
-//! that comes back is as good as before.
+//! the less often the longer nobody got anything from it; but within that when what names are asked
+//! of has changed; a failure or an empty answer removes nothing, and is followed by a pause that
+//! grows; an address that is gone gets no new connection: its idle ones close, those in use when they
+//! come back; one that comes back is as good as before.
+
+use std::time::Duration;
 
 use super::PoolPolicy;
 use super::backoff;
@@ -24,10 +26,11 @@ const UNUSED_PART: u32 = 8;
 
 impl PoolPolicy {
     /// Asks for the endpoint's addresses, unless that is under way.
-    pub(super) fn resolve(&mut self, endpoint: EndpointKey) {
+    pub(super) fn resolve(&mut self, now: Tick, endpoint: EndpointKey) {
         if let Some(bucket) = self.endpoints.get_mut(endpoint.0)
             && !std::mem::replace(&mut bucket.resolving, true)
         {
+            (bucket.asked_at, bucket.is_outdated) = (now, false);
             self.actions.push_back(Action::Resolve { endpoint });
         }
     }
@@ -114,8 +117,32 @@ impl PoolPolicy {
                 Tick::NEVER => Tick::ZERO,
                 next => next,
             };
+            if bucket.is_outdated {
+                bucket.ask_by(now);
+            }
             self.arm(endpoint);
         }
+    }
+
+    /// What names are asked of has changed. The name is asked for again within [`REFRESH_FLOOR`],
+    /// not at the same moment as all others; what is known serves until there is an answer.
+    pub(super) fn names_changed(&mut self, now: Tick, endpoint: EndpointKey) -> Option<()> {
+        let later = self.rng.part_of(REFRESH_FLOOR);
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
+        if bucket.resolving {
+            bucket.is_outdated = true;
+        } else if !bucket.addresses.is_empty() {
+            bucket.ask_by(now.plus(later));
+            self.arm(endpoint);
+        }
+        Some(())
+    }
+
+    /// How long it may take until a change of what names are asked of is noticed: the longer the
+    /// longer nobody got anything; `None` if nobody would ever notice.
+    pub(crate) fn names_pause(&self, now: Tick, endpoint: EndpointKey) -> Option<Duration> {
+        let bucket = self.endpoints.get(endpoint.0)?;
+        bucket.is_used().then(|| bucket.unused_part(now))
     }
 
     /// The endpoint's moment may be that of a refresh, or of an address that was missing for long.
@@ -124,15 +151,19 @@ impl PoolPolicy {
             return;
         };
         let is_due = bucket.refresh_at > Tick::ZERO && bucket.refresh_at <= now;
+        let asks = is_due && bucket.is_used();
         if is_due {
             bucket.refresh_at = Tick::ZERO;
         }
-        let asks = is_due && bucket.is_used();
+        if is_due && !asks {
+            // Nobody asks now: who needs an address asks first.
+            bucket.expires = bucket.expires.min(now);
+        }
         if bucket.addresses.drop_held(now) {
             self.leave_gone(endpoint);
         }
         if asks {
-            self.resolve(endpoint);
+            self.resolve(now, endpoint);
         }
     }
 
@@ -181,8 +212,21 @@ impl PoolPolicy {
 impl Bucket {
     /// When its name is to be asked for again after what is known now.
     fn next_question(&self, now: Tick) -> Tick {
-        let unused = now.since(self.last_get) / UNUSED_PART;
-        self.expires.max(now.plus(unused.max(REFRESH_FLOOR)))
+        let pause = self.unused_part(now).max(REFRESH_FLOOR);
+        self.expires.max(now.plus(pause))
+    }
+
+    fn unused_part(&self, now: Tick) -> Duration {
+        now.since(self.last_get) / UNUSED_PART
+    }
+
+    /// Its name is asked for again by `at`, if that is not sooner than the floor allows.
+    fn ask_by(&mut self, at: Tick) {
+        let at = at.max(self.asked_at.plus(REFRESH_FLOOR));
+        self.refresh_at = match self.refresh_at {
+            Tick::ZERO => at,
+            planned => planned.min(at),
+        };
     }
 
     /// Whether anybody would notice that its addresses changed.

@@ -141,6 +141,10 @@ impl PoolPolicy {
             self.displace(endpoint, key.0);
         }
         match condemned {
+            Some(CloseReason::Rebalanced) if uses == 0 && self.is_reprieved(now, endpoint, key) => {
+                self.went_free(now, endpoint, key);
+                self.watch_backups(now, endpoint, now);
+            }
             Some(reason) if uses == 0 => {
                 self.close(key, reason);
                 self.settle(now, endpoint);

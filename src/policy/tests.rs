@@ -5,12 +5,14 @@ use super::event::Action;
 use super::harness::{Harness, settings};
 
 mod addresses;
+mod backups;
 mod cuts;
 mod ending;
 mod fairness;
 mod faults;
 mod health;
 mod moves;
+mod names;
 mod opening;
 mod race;
 mod refresh;

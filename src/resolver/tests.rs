@@ -123,6 +123,7 @@ fn an_answer_keeps_64_places_each_once() {
         [Target {
             address: ([192, 0, 2, 1], 81).into(),
             priority: 2,
+            group: 0,
             weight: 3
         }]
     );

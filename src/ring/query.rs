@@ -58,13 +58,26 @@ pub(super) struct Query {
 }
 
 impl Ring {
+    /// Whether one more [`query`](Self::query) finds a slot.
+    ///
+    /// # Errors
+    ///
+    /// `Exhausted` if all slots for queries are taken, `Closed` if the ring was drained.
+    pub(crate) fn room_for_query(&self) -> Result<()> {
+        match self.queries.is_full() {
+            _ if self.ended => Err(Self::closed()),
+            true => Err(no_query_slot()),
+            false => Ok(()),
+        }
+    }
+
     /// Sends `payload` to `server` from a new socket and receives what comes back. Over TCP the
     /// payload has its length before it. `ports` are for UDP only: the own ports to try, in order,
     /// before the kernel chooses one; a kernel without `BIND` (before 6.11) chooses at once.
     ///
     /// # Errors
     ///
-    /// `Exhausted` if all slots for queries are taken, `Closed` if the ring was drained.
+    /// As [`room_for_query`](Self::room_for_query).
     pub(crate) fn query(
         &mut self,
         server: SocketAddr,
@@ -72,9 +85,7 @@ impl Ring {
         payload: Vec<u8>,
         ports: &[u16],
     ) -> Result<Key> {
-        if self.ended {
-            return Err(Self::closed());
-        }
+        self.room_for_query()?;
         let ports = match transport {
             Transport::Udp if self.binds => ports.iter().rev().copied().collect(),
             _ => Vec::new(),
@@ -87,10 +98,7 @@ impl Ring {
             untold: 0,
             room: MOST_BYTES,
         };
-        let own = self
-            .queries
-            .insert(query)
-            .map_err(|_| Error::new(ErrorKind::Exhausted, "all query slots are taken"))?;
+        let own = self.queries.insert(query).map_err(|_| no_query_slot())?;
         let key = Key::new(self.config.max_connections + own.index(), own.generation());
         let payload = Payload::Owned(OwnedBuf::new(payload));
         if !self.claim(key) || self.ops.set_payload(key, payload).is_none() {
@@ -300,4 +308,8 @@ impl Ring {
         }
         self.live(key).is_some_and(|conn| !conn.close_asked)
     }
+}
+
+fn no_query_slot() -> Error {
+    Error::new(ErrorKind::Exhausted, "all query slots are taken")
 }

@@ -22,6 +22,8 @@ impl Core {
         transport: Transport,
         bytes: Vec<u8>,
     ) -> Result<Key> {
+        // First: the ports of one that must wait are not drawn.
+        self.backend.room_for_query()?;
         let ports = match (transport, self.host.random_seed()) {
             (Transport::Udp, Ok(seed)) => dns::draw_ports(seed, &self.avoided),
             // The kernel's choice is random too, from fewer.

@@ -92,6 +92,9 @@ impl Core {
             dead: self.dead.is_some(),
         };
         if self.ended || self.dead.is_some() {
+            if !self.lookups.are_over() {
+                return Err("I4: a core that can do no more asks for names".to_owned());
+            }
             return Ok(audit);
         }
         catch_unwind(AssertUnwindSafe(|| self.policy.check()))

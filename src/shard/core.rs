@@ -142,6 +142,7 @@ impl Core {
         // A deadline that was armed since the last rest counts, a lookup that waits in line does not.
         let due = self.asleep_until.min(self.next_due()).max(self.now_at_rest);
         self.notice_sleep();
+        self.look_at_sources();
         let came = self.backend.reap() > 0 || std::mem::take(&mut self.came);
         self.hear_notices();
         // What has come is taken in before anything is found late (P13).
@@ -224,6 +225,7 @@ impl Core {
         let endpoint = match event {
             Event::Resolved { endpoint, .. }
             | Event::ResolveFailed { endpoint, .. }
+            | Event::NamesChanged { endpoint }
             | Event::PermitGranted { endpoint, .. }
             | Event::PermitQueued { endpoint }
             | Event::Demand { endpoint, .. }
@@ -252,6 +254,7 @@ impl Core {
         [
             self.policy.poll_timeout(),
             self.lookups.poll_timeout(),
+            self.names.poll_timeout(),
             timer,
             self.endpoints.look_at_due(),
         ]

@@ -53,6 +53,13 @@ pub(crate) struct Entry {
     dirty: bool,
 }
 
+impl Entry {
+    /// It is an address: no change of names touches it.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.is_fixed())
+    }
+}
+
 /// How many connections all cores hold to each of the entry's targets.
 pub(crate) fn held(entry: &Entry) -> Box<[u32]> {
     let addresses: Vec<_> = entry.targets.iter().map(|it| it.address).collect();
@@ -109,7 +116,6 @@ impl Endpoints {
     }
 
     /// All of them.
-    #[cfg(feature = "sim")]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().flatten()
     }

@@ -10,6 +10,7 @@ mod ask;
 #[cfg(feature = "sim")]
 mod audit;
 mod cells;
+mod changes;
 mod chunk;
 mod core;
 mod counts;

@@ -90,6 +90,7 @@ impl Core {
                 cell: old,
             });
         }
+        self.watch_sources(endpoint);
         self.board_opened(endpoint, to);
         let is_own = |ip| self.routes.is_own(self.now, &self.host, ip);
         self.options.local_ports = self.local_ports.for_connect(to, is_own);

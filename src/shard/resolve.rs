@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::dns::{Health, Known, Old, Question, Resolution, Want, Wanted};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::policy::event::{EndpointKey, Event};
 use crate::resolver::Resolver;
 use crate::share::{LEAST_SLEEP, Turn};
@@ -30,6 +30,7 @@ use crate::time::Tick;
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 use super::core::Core;
+use super::deferred::Call;
 pub(crate) use held::Held;
 use jobs::Job;
 pub(crate) use jobs::MAX_RUNNING;
@@ -115,6 +116,13 @@ impl Lookups {
         (self.jobs.len(), self.resolving.len())
     }
 
+    /// Whether nothing is asked, followed or waited for.
+    #[cfg(feature = "sim")]
+    pub(crate) fn are_over(&self) -> bool {
+        let asks = self.jobs.is_empty() && self.questions.is_empty() && self.line.is_empty();
+        asks && self.resolving.is_empty() && self.due == Tick::NEVER
+    }
+
     fn set_due(&mut self) {
         let jobs = self.jobs.iter().filter_map(Job::poll_timeout);
         let resolving = self.resolving.values();
@@ -138,9 +146,12 @@ impl Lookups {
 impl Core {
     /// Finds the targets of `endpoint` for the policy; `Resolved` or `ResolveFailed` follows.
     pub(crate) fn resolve(&mut self, endpoint: EndpointKey) {
+        if let Some(error) = self.dead.clone() {
+            return self.tell(Event::ResolveFailed { endpoint, error });
+        }
         if let Some(held) = self.held(endpoint) {
-            self.tell_held(endpoint, &held);
             self.renew(endpoint, &held);
+            self.tell_held(endpoint, &held);
             return;
         }
         if self.begin_resolution(endpoint, |resolving| resolving.for_policy = true) {
@@ -158,11 +169,10 @@ impl Core {
             join(resolving);
             return true;
         }
-        let names = self.links.registry().names();
-        if self.names.refresh(self.now) {
-            names.flush(self.names.sources().generation);
-        }
-        let epoch = names.epoch();
+        // What is asked now is asked after a sleep that nobody has noticed yet.
+        self.notice_sleep();
+        self.refresh_sources();
+        let epoch = self.links.registry().names().epoch();
         let Some(entry) = self.endpoints.get(endpoint) else {
             return false;
         };
@@ -379,17 +389,27 @@ impl Core {
         if slept >= self.lookups.slept + LEAST_SLEEP {
             self.lookups.slept = slept;
             self.links.registry().names().woke_up(self.now, slept);
+            self.names_changed();
         }
     }
 
-    /// The core can do no more: others ask what it was asking, and who waits here is told.
-    pub(crate) fn end_names(&mut self, error: &crate::error::Error) {
-        self.links.registry().names().abandon(self.links.shard());
-        self.lookups
-            .tasks
-            .fail_all(error, &mut self.deferred.wakers);
-        for job in self.lookups.jobs.drain(..) {
+    /// The core can do no more: it asks and follows nothing from now on, others ask at once what it
+    /// was asking, and who waits here is told.
+    pub(crate) fn end_names(&mut self, error: &Error) {
+        let lookups = &mut self.lookups;
+        lookups.tasks.fail_all(error, &mut self.deferred.wakers);
+        for job in lookups.jobs.drain(..) {
             job.abort();
         }
+        lookups.line.clear();
+        lookups.ready.clear();
+        lookups.due = Tick::NEVER;
+        // They may hold errors of the user's own resolver.
+        let resolving = std::mem::take(&mut lookups.resolving);
+        let questions = std::mem::take(&mut lookups.questions);
+        let answered = std::mem::take(&mut lookups.answered);
+        let rest = Box::new((resolving, questions, answered));
+        self.deferred.calls.push_back(Call::Drop(rest));
+        self.links.registry().names().abandon(self.links.shard());
     }
 }

@@ -5,13 +5,11 @@
 //! number of answers is kept; with a single address nothing is asked.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::dns;
+use crate::dns::{self, Ranked};
 use crate::host::Host;
-use crate::target::Target;
 use crate::time::Tick;
 
 /// How long an answer is good: routes change seldom, and a wrong one costs an attempt, no more.
@@ -41,17 +39,11 @@ impl Routes {
         source
     }
 
-    /// The addresses as targets at `port`, in the order in which they are to be tried; those of
-    /// equal preference have the same priority (RFC 6724).
-    pub(crate) fn targets(
-        &mut self,
-        now: Tick,
-        host: &Host,
-        addresses: &[IpAddr],
-        port: u16,
-    ) -> Rc<[Target]> {
-        if let [single] = addresses {
-            return Rc::new([Target::new(SocketAddr::new(*single, port))]);
+    /// The addresses in the order in which they are to be tried; those of equal preference are one
+    /// group (RFC 6724).
+    pub(crate) fn ranked(&mut self, now: Tick, host: &Host, addresses: &[IpAddr]) -> Vec<Ranked> {
+        if let [ip] = *addresses {
+            return vec![Ranked { ip, group: 0 }];
         }
         let sources: Vec<(IpAddr, Option<IpAddr>)> = addresses
             .iter()
@@ -61,12 +53,7 @@ impl Routes {
             let known = sources.iter().find(|(known, _)| *known == to);
             known.and_then(|(_, source)| *source)
         };
-        let ordered = dns::order(addresses, true, source_of);
-        let target = |ranked: &dns::Ranked| Target {
-            priority: ranked.group,
-            ..Target::new(SocketAddr::new(ranked.ip, port))
-        };
-        ordered.iter().map(target).collect()
+        dns::order(addresses, true, source_of)
     }
 }
 
@@ -75,16 +62,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_needs_no_order_and_equal_ones_have_one_priority() {
+    fn one_address_needs_no_order_and_equal_ones_are_one_group() {
         let mut routes = Routes::default();
         let loopback = |last| IpAddr::from([127, 0, 0, last]);
-        let single = routes.targets(Tick::ZERO, &Host::Thread, &[loopback(1)], 80);
-        assert_eq!(*single, [Target::new(SocketAddr::new(loopback(1), 80))]);
+        let best = |ip| Ranked { ip, group: 0 };
+        let single = routes.ranked(Tick::ZERO, &Host::Thread, &[loopback(1)]);
+        assert_eq!(single, [best(loopback(1))]);
         assert!(routes.known.is_empty(), "nobody was asked");
         let both = [loopback(1), loopback(2)];
-        let targets = routes.targets(Tick::ZERO, &Host::Thread, &both, 80);
-        let expected = both.map(|ip| Target::new(SocketAddr::new(ip, 80)));
-        assert_eq!(*targets, expected);
+        let ranked = routes.ranked(Tick::ZERO, &Host::Thread, &both);
+        assert_eq!(ranked, both.map(best));
         assert_eq!(routes.known.len(), 2);
     }
 

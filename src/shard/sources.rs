@@ -1,8 +1,8 @@
 //! The system's files change while a service runs: a network is joined, a file is edited in place,
 //! a link is turned. [`SourceFiles`] keeps the cores' picture of them up to date and whole.
 //!
-//! Promise: the files are looked at when a name is wanted, at most every 5 s, by one core at a
-//! time, and read when they have changed. A picture is made of whole files: one that is gone,
+//! Promise: the files are looked at when a name is wanted, and while a core watches, at most every
+//! 5 s, by one core at a time, and read when they have changed. A picture is made of whole files: one that is gone,
 //! unreadable, empty, full of NUL or still being written leaves in place what it said before. The
 //! generation goes up when, and only when, what the files say has changed.
 //!
@@ -99,6 +99,7 @@ impl SourceFiles {
     pub(crate) fn view(self: &Arc<Self>) -> SourceView {
         SourceView {
             told: 0,
+            look_at: Tick::NEVER,
             seen: self.latest.seen(),
             files: self.clone(),
         }
@@ -165,6 +166,8 @@ pub(crate) struct SourceView {
     seen: Seen<Sources>,
     /// The generation that its core was told of. What cores share begins with the first.
     told: u64,
+    /// When it looks though no name is wanted; [`Tick::NEVER`] if it does not.
+    look_at: Tick,
 }
 
 impl SourceView {
@@ -175,6 +178,31 @@ impl SourceView {
         self.seen.look(&self.files.latest);
         let generation = self.sources().generation;
         std::mem::replace(&mut self.told, generation) != generation
+    }
+
+    /// From now on it looks from time to time, if anything can change.
+    pub(crate) fn watch(&mut self, now: Tick) {
+        let before = self.look_at;
+        self.watch_on(now, Duration::ZERO);
+        // A look that was put off for want of gets is not put off for whoever comes now.
+        self.look_at = self.look_at.min(before);
+    }
+
+    /// It looks again when somebody has to, or soon after another core should have, and not before
+    /// `pause` is over.
+    pub(crate) fn watch_on(&mut self, now: Tick, pause: Duration) {
+        let due = self.files.watch.as_ref().map(Turns::due);
+        self.look_at = due.map_or(Tick::NEVER, |due| due.max(now.plus(pause.max(SETTLE))));
+    }
+
+    /// It looks only when a name is wanted.
+    pub(crate) fn unwatch(&mut self) {
+        self.look_at = Tick::NEVER;
+    }
+
+    /// When it looks though no name is wanted.
+    pub(crate) fn poll_timeout(&self) -> Option<Tick> {
+        (self.look_at != Tick::NEVER).then_some(self.look_at)
     }
 
     /// The picture that this core has.

@@ -7,6 +7,7 @@
 
 use std::ops::DerefMut;
 use std::sync::{Arc, TryLockError};
+use std::time::Duration;
 
 use super::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::time::Tick;
@@ -101,6 +102,11 @@ impl<W> Turns<W> {
         };
         // Somebody may have done it meanwhile.
         (now.as_nanos() >= self.due.load(Ordering::Relaxed)).then_some(work)
+    }
+
+    /// When it is due.
+    pub(crate) fn due(&self) -> Tick {
+        Tick::ZERO.plus(Duration::from_nanos(self.due.load(Ordering::Relaxed)))
     }
 
     /// The work, however long that takes.

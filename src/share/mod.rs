@@ -25,7 +25,7 @@ pub(crate) use latest::{Latest, Seen, Turns};
 pub(crate) use mailbox::Mailbox;
 #[cfg(feature = "sim")]
 pub(crate) use names::MAX_NAMES;
-pub(crate) use names::{LEAST_SLEEP, Turn};
+pub(crate) use names::{Heard, LEAST_SLEEP, Turn};
 pub(crate) use permits::Acquire;
 pub(crate) use registry::{EndpointId, Limits, Member, Registry, SharedEndpoint};
 pub(crate) use wake::Wake;

@@ -295,6 +295,12 @@ impl World {
         self.machine.freeze(core, self.machine.now().plus(time));
     }
 
+    /// The machine sleeps for `time`, as one whose lid is closed: the clock goes on, nothing runs, and
+    /// what was under way is found when it wakes up.
+    pub fn suspend(&self, time: Duration) {
+        self.machine.suspend(time);
+    }
+
     /// Lets nothing pass between a core (or all) and an address for `time`.
     pub fn cut(&self, core: Option<usize>, address: IpAddr, time: Duration) {
         let until = self.machine.now().plus(time);

@@ -1,8 +1,13 @@
 #!/usr/bin/python3
 """Answers to a query, good, bad and bent, and what dnspython thinks of them.
 
-packets.py verdicts SEED COUNT   one packet a line: type, hex, verdict, lenient verdict, notes
-packets.py seeds FOLDER          the good ones as seeds of the fuzz target `dns_answer`
+packets.py verdicts SEED COUNT      one packet a line: what it is, type and name that were asked
+                                    for, hex, verdict, lenient verdict, notes
+packets.py folder FOLDER            the same for the packets of a folder, a file each: as they are,
+                                    and put right as answers to each type
+packets.py write FOLDER SEED COUNT  packets as they may be found on a network, a file each
+packets.py seeds FOLDER [PACKETS]   good answers, and the packets of a folder put right, as seeds of
+                                    the fuzz target `dns_answer`
 
 The lenient verdict is that of a reader who passes over records that it cannot read. Notes say
 what is in the packet that no two readers agree on.
@@ -12,6 +17,7 @@ import os
 import random
 import sys
 
+import dns.exception
 import dns.flags
 import dns.message
 import dns.name
@@ -50,7 +56,8 @@ def data_of(kind, rng, count):
 def good(kind, rng):
     """A message as a server would send it."""
     query = dns.message.make_query(NAME, kind, id=ID, use_edns=0, payload=1232)
-    message = dns.message.make_response(query, recursion_available=True)
+    refers = rng.randrange(8) == 0
+    message = dns.message.make_response(query, recursion_available=not refers)
     owner, shape = NAME, rng.randrange(10)
     if shape in (1, 2, 3):
         for link in range(rng.choice([1, 2, 3, 16, 17])):
@@ -76,6 +83,8 @@ def good(kind, rng):
         zone = rng.choice(["example.test.", "test.", ".", "other.test."])
         soa = f"ns.test. admin.test. 1 2 3 4 {rng.choice([0, 30, 300, 2**31 - 1])}"
         message.authority.append(rrset(zone, rng.choice([5, 3600]), "SOA", soa))
+    elif refers:
+        message.authority.append(rrset("test.", 60, "NS", "ns.test."))
     if shape == 8:
         message.set_rcode(dns.rcode.NXDOMAIN)
     if shape == 9:
@@ -142,9 +151,9 @@ def read(kind, rdata):
     return f"{rdata.priority} {target}"
 
 
-def verdict(wire, kind, lenient):
+def verdict(wire, kind, name, lenient):
     try:
-        query = dns.message.make_query(NAME, kind, id=ID)
+        query = dns.message.make_query(name, kind, id=ID)
         message = dns.message.from_wire(wire, ignore_trailing=True, continue_on_error=lenient)
         if not query.is_response(message) or len(message.question) != 1:
             return REJECT
@@ -181,11 +190,20 @@ def notes(wire):
     except Exception:
         return ""
     found = []
-    owners = [r.name for r in message.answer if r.rdtype == dns.rdatatype.CNAME]
+    if any(isinstance(error.exception, dns.message.BadEDNS) for error in message.errors):
+        # It has lost its place behind that record.
+        found.append("odd-options")
+    aliases = [r for r in message.answer if r.rdtype == dns.rdatatype.CNAME]
+    if any(host(rdata.target) is None for r in aliases for rdata in r):
+        found.append("odd-alias")
+    owners = [r.name for r in aliases]
     if len(owners) != len(set(owners)):
         found.append("two-aliases")
     if set(owners) & {r.name for r in message.answer if r.rdtype != dns.rdatatype.CNAME}:
         found.append("alias-and-records")
+    authority = {r.rdtype for r in message.authority if r.rdclass == IN}
+    if dns.rdatatype.NS in authority and not message.flags & (dns.flags.AA | dns.flags.RA):
+        found.append("referral")
     everything = message.answer + message.authority + message.additional
     if any(rdata.to_wire() == b"" for records in everything for rdata in records):
         found.append("empty-record")
@@ -196,31 +214,118 @@ def notes(wire):
     return ",".join(found)
 
 
-def main():
-    if sys.argv[1] == "seeds":
-        folder = sys.argv[2]
-        os.makedirs(folder, exist_ok=True)
-        rng = random.Random(1)
-        random.seed(1)
-        for number in range(200):
-            kind = number % 4
-            wire = good(TYPES[kind], rng)
-            # As `src/dns/bytes.rs` reads it: what is asked and how, then one answer.
-            head = bytes([kind | (number // 4 % 4) << 2])
-            event = 4 << 13 | min(len(wire), 0x1FFF)
-            with open(os.path.join(folder, f"seed-{number:03}"), "wb") as file:
-                file.write(head + event.to_bytes(2, "big") + wire)
-        return
-    rng = random.Random(int(sys.argv[2]))
-    # dnspython shuffles records with the common generator.
-    random.seed(int(sys.argv[2]))
-    for number in range(int(sys.argv[3])):
+def line(what, kind, name, wire):
+    both = f"{verdict(wire, kind, name, False)}|{verdict(wire, kind, name, True)}"
+    return f"{what}|{kind}|{name.rstrip('.')}|{wire.hex()}|{both}|{notes(wire)}"
+
+
+def question(wire):
+    """The name that a packet asks for if it is a host, the type if it is one of ours, and where
+    the records begin."""
+    try:
+        name, length = dns.name.from_wire(wire, 12)
+    except dns.exception.DNSException:
+        return None, None, 12
+    records = 12 + length + 4
+    kind = dns.rdatatype.to_text(int.from_bytes(wire[records - 4 : records - 2], "big"))
+    is_host = name.to_wire() == wire[12 : 12 + length] and host(name) not in (None, ".")
+    return name if is_host else None, kind if kind in TYPES else None, records
+
+
+def put_right(wire, kind, name, records):
+    """What follows the question of a packet, as an answer to another one."""
+    head = bytearray(wire[:12].ljust(12, b"\0"))
+    head[0:2] = ID.to_bytes(2, "big")
+    head[2] = head[2] & 0x07 | 0x80
+    head[4:6] = b"\0\1"
+    number = dns.rdatatype.from_text(kind).to_bytes(2, "big")
+    return bytes(head) + name.to_wire() + number + b"\0\1" + wire[records:]
+
+
+def readings(wire):
+    """The questions that a packet may be an answer to, and the packet as one."""
+    name, own, records = question(wire)
+    name = name or dns.name.from_text(NAME)
+    found = {((ID.to_bytes(2, "big") + wire[2:])[: len(wire)], own or "A")}
+    found.update((put_right(wire, kind, name, records), kind) for kind in TYPES)
+    return [(kind, host(name), reading) for reading, kind in sorted(found)]
+
+
+def files(folder):
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(where, name)
+            with open(path, "rb") as file:
+                yield ascii(os.path.relpath(path, folder)).replace("|", "_"), file.read()
+
+
+def found_somewhere(rng):
+    """A message with any id, in any direction, to a question of any type and name."""
+    kind = rng.choice(TYPES)
+    wire = bytearray(good(kind, rng))
+    wire[0:2] = rng.randrange(1 << 16).to_bytes(2, "big")
+    if rng.randrange(4) == 0:
+        wire[2] ^= rng.choice([0x80, 0x28, 0x10])
+    if rng.randrange(4) == 0:
+        wire[30:32] = rng.choice([2, 15, 16, 252, 255, 65280]).to_bytes(2, "big")
+    if rng.randrange(8) == 0:
+        wire[13] = rng.choice(b"\0*!.\xe9W")
+    return bend(wire, rng) if rng.randrange(2) else bytes(wire)
+
+
+def seed(number, kind, wire):
+    """As `src/dns/network.rs` reads it: what is asked and how, then one answer."""
+    head = bytes([kind | (number // 4 % 4) << 2])
+    event = 4 << 13 | min(len(wire), 0x1FFF)
+    return head + event.to_bytes(2, "big") + wire
+
+
+def seeds(packets):
+    rng = random.Random(1)
+    for number in range(200):
+        kind = number % 4
+        yield f"seed-{number:03}", seed(number, kind, good(TYPES[kind], rng))
+    for number, (_, wire) in enumerate(files(packets) if packets else []):
+        _, own, records = question(wire)
+        kind = TYPES.index(own) if own else number % 4
+        wire = put_right(wire, TYPES[kind], dns.name.from_text(NAME), records)
+        yield f"packet-{number:05}", seed(number, kind, wire)
+
+
+def save(folder, named):
+    os.makedirs(folder, exist_ok=True)
+    for name, content in named:
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(content)
+
+
+def verdicts(rng, count):
+    for number in range(count):
         kind = TYPES[number % 4]
         wire = good(kind, rng)
         if rng.randrange(3):
             wire = bend(wire, rng)
-        both = f"{verdict(wire, kind, False)}|{verdict(wire, kind, True)}"
-        print(f"{kind}|{wire.hex()}|{both}|{notes(wire)}")
+        print(line(number, kind, NAME, wire))
+
+
+def main():
+    what, *arguments = sys.argv[1:]
+    # dnspython shuffles records with the common generator.
+    random.seed(1)
+    if what == "verdicts":
+        random.seed(int(arguments[0]))
+        verdicts(random.Random(int(arguments[0])), int(arguments[1]))
+    elif what == "folder":
+        for path, wire in files(arguments[0]):
+            for kind, name, reading in readings(wire):
+                print(line(path, kind, name, reading))
+    elif what == "write":
+        folder, start, count = arguments[0], int(arguments[1]), int(arguments[2])
+        rng = random.Random(start)
+        save(folder, ((f"packet-{n:05}", found_somewhere(rng)) for n in range(count)))
+    else:
+        save(arguments[0], seeds(arguments[1] if len(arguments) > 1 else None))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ringpool::sim::{Manner, Rcode};
-use ringpool::{Resolved, Source};
+use ringpool::{Answered, Resolve, Resolved, Resolver, Source};
 
 use super::*;
 
@@ -146,6 +146,105 @@ fn d27_k2_when_the_core_that_asks_ends_another_asks_and_nobody_fails() {
         assert!(found.is_ok(), "{found:?}");
         assert!(took < ms(500), "{took:?}");
         world.audit().unwrap();
+    });
+}
+
+#[test]
+fn d27_k2_a_core_whose_ring_is_dead_asks_nothing_any_more() {
+    seeds(20, |seed| {
+        let world = two_cores(seed).build().unwrap();
+        let host = |n: usize| format!("n{n}.test:7000");
+        for n in 0..40 {
+            let name = format!("n{n}.test");
+            world.set_name(&name, &["10.0.0.1".parse().unwrap()], secs(60));
+        }
+        for server in world.name_servers() {
+            server.set(Manner::new().wait(ms(100)));
+        }
+        // More than a core asks at once: the rest is in line when its ring dies.
+        let ended = Rc::new(RefCell::new(Vec::new()));
+        for n in 0..40 {
+            let ended = ended.clone();
+            world.spawn_on(0, "resolve", async move {
+                let found = Pool::local().unwrap().resolve(host(n)).await;
+                ended.borrow_mut().push(found.is_ok());
+            });
+        }
+        world.run_for(ms(5)).unwrap();
+        // When it runs again, something of its lookups is due.
+        world.freeze(0, ms(400));
+        world.run_for(Duration::from_micros(seed * 20_000)).unwrap();
+        world.break_ring(0);
+        for _ in 0..450 {
+            world.run_for(ms(1)).unwrap();
+            // Never: a question of a core that is dead.
+            world.audit().unwrap();
+        }
+        let slowest = on(&world, 1, async move |pool| {
+            let mut slowest = Duration::ZERO;
+            for n in 0..40 {
+                let before = sim::now().unwrap();
+                pool.resolve(host(n)).await?;
+                slowest = slowest.max(sim::now().unwrap() - before);
+            }
+            Ok(slowest)
+        });
+        let slowest = slowest.unwrap();
+        assert!(slowest < ms(200), "it waited for the dead: {slowest:?}");
+        world.run().unwrap();
+        assert_eq!(ended.borrow().len(), 40, "each hears of it");
+        assert!(ended.borrow().contains(&false));
+        world.audit().unwrap();
+    });
+}
+
+/// A resolver of the user's own that hangs on core 0.
+#[derive(Debug, Default)]
+struct Hangs(std::sync::atomic::AtomicUsize);
+
+impl Resolve for Hangs {
+    fn resolve<'a>(
+        &'a self,
+        _host: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Answered>> + 'a>> {
+        let times = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Box::pin(async move {
+            after(if times == 0 { secs(4) } else { ms(1) }).await;
+            Ok(Answered::new(secs(60)).with_address([10, 0, 0, 1].into()))
+        })
+    }
+}
+
+#[test]
+fn d27_k2_a_users_resolver_that_ends_with_its_core_has_not_panicked() {
+    seeds(10, |seed| {
+        let own = std::sync::Arc::new(Hangs::default());
+        let config = Config {
+            resolver: Resolver::Custom(own.clone()),
+            ..Config::default()
+        };
+        let world = two_cores(seed).config(config).build().unwrap();
+        let second = Rc::new(RefCell::new(None));
+        for core in 0..2 {
+            let second = second.clone();
+            world.spawn_on(core, "resolve", async move {
+                let found = Pool::local().unwrap().resolve(HOST).await;
+                *second.borrow_mut() = Some((core, found, sim::now().unwrap()));
+            });
+            world.run_for(ms(5)).unwrap();
+        }
+        match seed % 2 {
+            0 => world.end_core(0),
+            _ => world.leave(0),
+        }
+        world.run().unwrap();
+        let (core, found, at) = second.borrow_mut().take().expect("it ended");
+        assert_eq!(core, 1);
+        assert!(found.is_ok(), "{found:?}");
+        // Nobody waits for a lease, or for a pause after a failure.
+        assert!(at < ms(1_500), "{at:?}");
+        assert_eq!(own.0.load(std::sync::atomic::Ordering::Relaxed), 2);
+        nothing_left(&world, &[]);
     });
 }
 
@@ -335,6 +434,45 @@ fn a_name_in_use_is_renewed_ahead_of_time_and_nobody_waits_for_it() {
 }
 
 #[test]
+fn a_name_is_renewed_although_too_much_is_asked_when_it_is_time() {
+    seeds(10, |seed| {
+        let world = two_cores(seed).build().unwrap();
+        let server = ponging(&world);
+        world.set_name("service.test", &[server.addresses()[0].ip()], secs(40));
+        let conn = on(&world, 0, async |pool| pool.get(NAME).await).unwrap();
+        for name_server in world.name_servers() {
+            name_server.set(Manner::new().wait(ms(300)));
+        }
+        let slowest = on(&world, 0, async |pool| {
+            let begun = sim::now().unwrap();
+            after(begun + ms(35_900) - sim::now().unwrap()).await;
+            for n in 0..10 {
+                ringpool::spawn(async move {
+                    let _absent = Pool::local()?.resolve(format!("n{n}.test:80")).await;
+                    Ok::<_, Error>(())
+                });
+            }
+            let mut slowest = Duration::ZERO;
+            for _ in 0..60 {
+                let before = sim::now().unwrap();
+                let found = pool.resolve(NAME).await?;
+                assert!(!found.is_stale());
+                slowest = slowest.max(sim::now().unwrap() - before);
+                after(ms(100)).await;
+            }
+            Ok(slowest)
+        });
+        assert!(slowest.unwrap() < ms(1), "somebody waited");
+        on(&world, 0, async move |_| {
+            conn.release();
+            Ok(())
+        })
+        .unwrap();
+        nothing_left(&world, &[server]);
+    });
+}
+
+#[test]
 fn d37_a_renewal_that_nobody_answers_keeps_nobody_waiting() {
     seeds(10, |seed| {
         let world = two_cores(seed).build().unwrap();
@@ -373,4 +511,63 @@ fn d37_a_renewal_that_nobody_answers_keeps_nobody_waiting() {
         .unwrap();
         nothing_left(&world, &[server]);
     });
+}
+
+/// A connection of each core to a name that is good for a day; then all cores rest.
+fn used_for_a_day(world: &World) -> (Server, Server) {
+    let old = world.server("old.test:7000", &["10.0.0.1"]).unwrap();
+    let new = world.server("new.test:7000", &["10.0.0.2"]).unwrap();
+    old.on_connect(pongs());
+    new.on_connect(pongs());
+    world.set_name("service.test", &[old.addresses()[0].ip()], secs(86_400));
+    for core in [0, 1] {
+        let conn = on(world, core, async |pool| pool.get(NAME).await).unwrap();
+        on(world, core, async move |_| {
+            conn.release();
+            Ok(())
+        })
+        .unwrap();
+    }
+    world.run_for(secs(12)).unwrap();
+    assert_eq!(asked(world), once_each());
+    world.set_name("service.test", &[new.addresses()[0].ip()], secs(86_400));
+    (old, new)
+}
+
+#[test]
+fn d30_d31_when_the_files_change_names_in_use_are_asked_for_again_and_not_at_the_end_of_their_time()
+{
+    let config = || Config {
+        min_idle: 1,
+        max_idle_time: secs(600),
+        ..Config::default()
+    };
+    let changes: [(&str, &[u8]); 3] = [
+        (
+            "/etc/resolv.conf",
+            b"nameserver 10.53.0.2\noptions timeout:3\n",
+        ),
+        ("/etc/hosts", b"10.0.0.77 another.test\n"),
+        ("/etc/nsswitch.conf", b"hosts: dns files\n"),
+    ];
+    for (path, content) in changes {
+        seeds(4, |seed| {
+            let world = two_cores(seed).config(config()).build().unwrap();
+            let (old, new) = used_for_a_day(&world);
+            world.set_file(path, content);
+            // Two looks, and the second within which each core asks.
+            world.run_for(secs(7)).unwrap();
+            for core in [0, 1] {
+                let both = on(&world, core, async |pool| {
+                    let conns = [pool.get(NAME).await?, pool.get(NAME).await?];
+                    conns.into_iter().for_each(Conn::release);
+                    Ok(())
+                });
+                both.unwrap();
+            }
+            assert!(new.connects() >= 2, "{path}: each core knows");
+            assert_eq!(asked(&world)[&1], 2, "{path}: asked once for both");
+            nothing_left(&world, &[old, new]);
+        });
+    }
 }

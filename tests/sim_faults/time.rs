@@ -4,6 +4,73 @@ use super::*;
 
 use std::net::IpAddr;
 
+use ringpool::sim::Manner;
+
+/// What a resolve of [`NAME`] on core 0 finds: the last digit of its address and whether it is old.
+fn found(world: &World) -> Result<(u8, bool)> {
+    on(world, 0, async |pool| {
+        let found = pool.resolve(NAME).await?;
+        let IpAddr::V4(ip) = found.addresses().next().unwrap().ip() else {
+            panic!("an address that nobody has");
+        };
+        Ok((ip.octets()[3], found.is_stale()))
+    })
+}
+
+#[test]
+fn m2_after_a_night_of_sleep_names_and_idle_connections_are_not_fresh() {
+    seeds(10, |seed| {
+        let world = two_cores(seed).build().unwrap();
+        let servers = servers(&world, &["10.0.0.1", "10.0.0.2"]);
+        let put = |n: usize| {
+            let ip: IpAddr = servers[n].addresses()[0].ip();
+            world.set_name("service.test", &[ip], secs(3_600));
+        };
+        put(0);
+        exchange_on(&world).unwrap();
+        put(1);
+        world.suspend(secs(8 * 60 * 60));
+        // The cores' timers fire.
+        world.run_for(ms(1)).unwrap();
+        exchange_on(&world).unwrap();
+        assert_eq!(found(&world).unwrap(), (2, false));
+        assert_eq!((servers[0].connects(), servers[1].connects()), (1, 1));
+        nothing_left(&world, &servers);
+    });
+}
+
+#[test]
+fn m2_d4_an_answer_from_before_the_sleep_is_old_when_it_is_looked_at_after_it() {
+    seeds(10, |seed| {
+        let world = two_cores(seed).build().unwrap();
+        world.set_name("service.test", &[[10, 0, 0, 1].into()], secs(86_400));
+        for server in world.name_servers() {
+            server.set(Manner::new().wait(ms(100)));
+        }
+        let ended = Rc::new(RefCell::new(None));
+        let place = ended.clone();
+        world.spawn_on(1, "resolve", async move {
+            let found = Pool::local().unwrap().resolve(NAME).await;
+            *place.borrow_mut() = Some(found.map(|it| it.is_stale()));
+        });
+        world.run_for(ms(20)).unwrap();
+        // The answers reach the kernel, and nobody takes them.
+        world.freeze(1, secs(1));
+        world.run_for(ms(300)).unwrap();
+        assert_eq!(world.questions(), 2);
+        world.suspend(secs(8 * 60 * 60));
+        world.set_name("service.test", &[[10, 0, 0, 2].into()], secs(86_400));
+        world.run().unwrap();
+        let ended = ended.borrow_mut().take().expect("it ended");
+        assert!(!matches!(ended, Ok(false)), "eight hours old, and fresh");
+        // As soon as it may be asked again, what is true is known.
+        world.run_for(secs(2)).unwrap();
+        assert_eq!(found(&world).unwrap(), (2, false));
+        assert_eq!(world.questions(), 4);
+        nothing_left(&world, &[]);
+    });
+}
+
 #[test]
 fn m3_cores_that_stood_still_together_do_not_retry_together() {
     seeds(10, |seed| {

@@ -16,7 +16,7 @@ pub(super) struct Server {
     /// It said so in this lookup.
     pub(super) wants_plain: bool,
     pub(super) transport: Transport,
-    /// TCP only because somebody guesses ids over UDP.
+    /// TCP only until its next turn, because somebody else may write to its sockets.
     pub(super) is_detour: bool,
     /// How often it was asked over UDP and over TCP.
     pub(super) sends: [u32; 2],
@@ -41,6 +41,19 @@ impl Server {
             sends: [0; 2],
             refused: false,
             reason: None,
+        }
+    }
+
+    /// It is asked over TCP, though nothing says that UDP would not do.
+    pub(super) fn detour(&mut self) {
+        self.is_detour |= self.transport == Transport::Udp;
+        self.transport = Transport::Tcp;
+    }
+
+    /// Where TCP had its turn and brought no answer, UDP may.
+    pub(super) fn begin_turn(&mut self) {
+        if self.is_detour && self.sends[0] < MAX_SENDS {
+            (self.transport, self.is_detour) = (Transport::Udp, false);
         }
     }
 

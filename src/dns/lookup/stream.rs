@@ -4,8 +4,8 @@
 //! Promise: it holds no more than has come, and at most one message; each byte is copied once; a
 //! stream of more than [`MAX_MESSAGES`] is broken.
 
-/// Messages on one connection, of which one is the answer.
-const MAX_MESSAGES: u32 = 64;
+/// Messages on one socket, of which one is the answer.
+pub(super) const MAX_MESSAGES: u32 = 64;
 const PREFIX: usize = 2;
 
 /// What has come of a stream, up to the end of the last whole message.

@@ -21,6 +21,8 @@ pub(super) struct World {
     pub(super) sends: Vec<(SocketAddr, Transport, u64)>,
     pub(super) closed: usize,
     pub(super) done: Option<Answer>,
+    /// When what ended it was sent.
+    pub(super) done_of: Tick,
 }
 
 #[derive(Debug, Clone)]
@@ -70,6 +72,7 @@ impl World {
             sends: Vec::new(),
             closed: 0,
             done: None,
+            done_of: Tick::ZERO,
         };
         world.run();
         world
@@ -106,9 +109,10 @@ impl World {
                     assert_eq!(self.open.len() + 1, before, "closed twice");
                     self.closed += 1;
                 }
-                Action::Done(answer) => {
+                Action::Done { answer, asked } => {
                     assert!(self.open.is_empty(), "ended with sockets open");
                     self.done = Some(answer);
+                    self.done_of = asked;
                 }
             }
         }

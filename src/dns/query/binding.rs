@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use hickory_proto::rr::rdata::svcb::{SVCB, SvcParamKey, SvcParamValue};
 use hickory_proto::rr::{RData, Record};
+use hickory_proto::serialize::binary::BinEncodable;
 
 use super::records::{host_name, is_usable, keep_some};
 use crate::dns::MAX_ADDRESSES;
@@ -22,7 +23,13 @@ pub(super) fn bindings(owned: &[&Record]) -> Vec<Binding> {
         _ => None,
     });
     let mut all: Vec<&SVCB> = https.collect();
-    all.sort_by_key(|svcb| svcb.svc_priority);
+    match all.len() > MAX_ADDRESSES {
+        false => all.sort_by_key(|svcb| svcb.svc_priority),
+        // The same ones are kept in whatever order they come.
+        true => {
+            all.sort_by_cached_key(|svcb| (svcb.svc_priority, svcb.to_bytes().unwrap_or_default()));
+        }
+    }
     let mut bindings = Vec::new();
     for svcb in all.into_iter().take(MAX_ADDRESSES) {
         match binding(svcb) {

@@ -1,17 +1,18 @@
 //! A response may hold anything beside the answer. [`judge`] takes what belongs to the question:
 //! the records of the asked type at its name, or at the end of the aliases that begin there.
 //!
-//! Promise: everything else is as if it were not there; the work is bounded by what the scan let
-//! pass; at most [`MAX_ADDRESSES`] records are kept, and the same ones in whatever order they come;
-//! names out of the records are host names.
+//! Promise: everything else is as if it were not there (the scan finds records of class IN alone);
+//! the work is bounded by what it let pass; at most [`MAX_ADDRESSES`] records are kept, and the same
+//! ones in whatever order they come; names out of the records are host names.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::{DNSClass, Name, RData, Record};
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::{Name, RData, Record};
 
 use super::binding::bindings;
+use super::packet::{Address, Packet};
 use super::{Query, Verdict, record_type};
 use crate::dns::MAX_ADDRESSES;
 use crate::dns::record::{Kind, Records, Service};
@@ -22,46 +23,90 @@ const MAX_CHAIN: usize = 16;
 /// Aliases that are looked at in one answer.
 const MAX_ALIASES: usize = 2 * MAX_CHAIN;
 
-/// Reads a decoded response to `query`.
-pub(super) fn judge(message: &Message, query: &Query) -> Verdict {
-    let wanted = of_type(&message.answers, query.kind);
-    let is_here = wanted.iter().any(|record| record.name == query.name);
-    let end = match is_here {
-        true => Some((&query.name, u32::MAX)),
-        false => follow(&message.answers, &query.name),
+/// Reads a response to `query`.
+pub(super) fn judge(packet: &Packet<'_>, query: &Query) -> Verdict {
+    let here = owned(packet, query.kind, &query.name);
+    let end = match here.is_empty() {
+        false => Some((&query.name, u32::MAX)),
+        true => follow(&packet.answers, &query.name),
     };
     let Some((owner, way)) = end else {
         return Verdict::Refused("a chain of aliases without an end");
     };
-    let negative = || negative_ttl(message, owner).map(|ttl| ttl.min(way));
-    if message.metadata.response_code == ResponseCode::NXDomain {
+    let negative = || negative_ttl(packet, owner).map(|ttl| ttl.min(way));
+    if packet.code == ResponseCode::NXDomain {
         return Verdict::NxDomain { ttl: negative() };
     }
-    let owned = wanted.into_iter().filter(|record| record.name == *owner);
-    let owned: Vec<&Record> = owned.collect();
-    let Some(ttl) = owned.iter().map(|record| record.ttl.min(way)).min() else {
+    let owned = match here.is_empty() {
+        false => here,
+        true => owned(packet, query.kind, owner),
+    };
+    let Some(ttl) = owned.ttl().map(|ttl| ttl.min(way)) else {
         return Verdict::NoData { ttl: negative() };
     };
-    match read(&owned, query.kind) {
+    match owned.read() {
         Some(records) => Verdict::Found { records, ttl },
         None => Verdict::NoData { ttl: Some(ttl) },
     }
 }
 
-fn of_type(records: &[Record], kind: Kind) -> Vec<&Record> {
-    let kind = record_type(kind);
-    let is_wanted =
-        |record: &&Record| record.dns_class == DNSClass::IN && record.record_type() == kind;
-    records.iter().filter(is_wanted).collect()
+/// The records of one type at one name.
+enum Owned<'a> {
+    Addresses(Vec<&'a Address>),
+    Services(Vec<&'a Record>),
+    Bindings(Vec<&'a Record>),
+}
+
+/// Those of `kind` at `owner`.
+fn owned<'a>(packet: &'a Packet<'_>, kind: Kind, owner: &Name) -> Owned<'a> {
+    let is_here =
+        |record: &&Record| record.record_type() == record_type(kind) && record.name == *owner;
+    let records = packet.answers.iter().filter(is_here);
+    match kind {
+        Kind::A | Kind::Aaaa => Owned::Addresses(packet.addresses_of(owner).collect()),
+        Kind::Srv => Owned::Services(records.collect()),
+        Kind::Https => Owned::Bindings(records.collect()),
+    }
+}
+
+impl Owned<'_> {
+    fn is_empty(&self) -> bool {
+        self.ttl().is_none()
+    }
+
+    /// The least of them.
+    fn ttl(&self) -> Option<u32> {
+        match self {
+            Self::Addresses(all) => all.iter().map(|it| it.ttl).min(),
+            Self::Services(all) | Self::Bindings(all) => all.iter().map(|it| it.ttl).min(),
+        }
+    }
+
+    /// What of them can be used; `None` if nothing.
+    fn read(&self) -> Option<Records> {
+        match self {
+            Self::Addresses(all) => {
+                let addresses = all.iter().map(|it| it.ip);
+                let kept = keep_some(addresses.filter(|address| is_usable(*address)));
+                (!kept.is_empty()).then(|| Records::Addresses(kept.into()))
+            }
+            Self::Services(all) => {
+                let kept = services(all);
+                (!kept.is_empty()).then(|| Records::Services(kept.into()))
+            }
+            Self::Bindings(all) => {
+                let kept = bindings(all);
+                (!kept.is_empty()).then(|| Records::Bindings(kept.into()))
+            }
+        }
+    }
 }
 
 /// Where the aliases that begin at `start` end, and the least TTL on the way; `None` if they do
 /// not end.
 fn follow<'a>(answers: &'a [Record], start: &'a Name) -> Option<(&'a Name, u32)> {
     let aliases = answers.iter().filter_map(|record| match &record.data {
-        RData::CNAME(to) if record.dns_class == DNSClass::IN => {
-            Some((&record.name, &to.0, record.ttl))
-        }
+        RData::CNAME(to) => Some((&record.name, &to.0, record.ttl)),
         _ => None,
     });
     let aliases: Vec<_> = aliases.take(MAX_ALIASES + 1).collect();
@@ -78,25 +123,6 @@ fn follow<'a>(answers: &'a [Record], start: &'a Name) -> Option<(&'a Name, u32)>
     None
 }
 
-/// What of `owned` can be used; `None` if nothing.
-fn read(owned: &[&Record], kind: Kind) -> Option<Records> {
-    match kind {
-        Kind::A | Kind::Aaaa => {
-            let addresses = owned.iter().filter_map(|record| record.data.ip_addr());
-            let kept = keep_some(addresses.filter(|address| is_usable(*address)));
-            (!kept.is_empty()).then(|| Records::Addresses(kept.into()))
-        }
-        Kind::Srv => {
-            let kept = services(owned);
-            (!kept.is_empty()).then(|| Records::Services(kept.into()))
-        }
-        Kind::Https => {
-            let kept = bindings(owned);
-            (!kept.is_empty()).then(|| Records::Bindings(kept.into()))
-        }
-    }
-}
-
 /// Whether a connection to the address could mean what the name's owner may mean.
 pub(super) fn is_usable(address: IpAddr) -> bool {
     let address = address.to_canonical();
@@ -111,14 +137,15 @@ pub(super) fn keep_some(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> 
     let mut in_order = Vec::new();
     let mut are_too_many = false;
     for address in addresses {
-        if !kept.insert((spread(&address), address)) {
-            continue;
+        let key = (spread(&address), address);
+        if kept.len() == MAX_ADDRESSES && kept.last().is_some_and(|last| key > *last) {
+            are_too_many = true;
+        } else if kept.insert(key) {
+            in_order.push(address);
         }
         if kept.len() > MAX_ADDRESSES {
             kept.pop_last();
             are_too_many = true;
-        } else {
-            in_order.push(address);
         }
     }
     match are_too_many {
@@ -189,12 +216,12 @@ pub(super) fn host_name(name: &Name) -> Option<Option<Box<str>>> {
 }
 
 /// How long it may be kept that there is nothing at `name` (RFC 2308): as its own zone says.
-fn negative_ttl(message: &Message, name: &Name) -> Option<u32> {
-    let soa = message.authorities.iter().filter_map(|record| {
+fn negative_ttl(packet: &Packet<'_>, name: &Name) -> Option<u32> {
+    let soa = packet.authorities.iter().filter_map(|record| {
         let RData::SOA(soa) = &record.data else {
             return None;
         };
-        let is_own = record.dns_class == DNSClass::IN && record.name.zone_of(name);
+        let is_own = record.name.zone_of(name);
         is_own.then(|| record.ttl.min(soa.minimum))
     });
     soa.min()

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use hickory_proto::op::{Edns, MessageType, OpCode, Query as WireQuery};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, SOA};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as WireQuery};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, SOA};
 use hickory_proto::rr::{RData, Record};
 
 use super::records::is_usable;
@@ -236,6 +236,34 @@ fn d22_d24_answers_of_every_shape() {
     for (what, records, expected) in table {
         assert_eq!(verdict(&response(records)), expected, "{what}");
     }
+}
+
+#[test]
+fn d20_d21_a_referral_is_a_refusal_and_no_absence() {
+    let server = RData::NS(NS(name("ns.test")));
+    let mut message = response(vec![]);
+    message.add_authority(Record::from_rdata(name("test"), 60, server));
+    let referral = Verdict::Refused("a referral");
+    assert_eq!(verdict(&message), referral);
+    let mut chained = message.clone();
+    chained.add_answer(alias(WWW, 60, "b.test"));
+    assert_eq!(verdict(&chained), referral);
+    let nodata = |ttl| Verdict::NoData { ttl };
+    // Who knows the zone, asks for others or names the zone's SOA has answered.
+    let mut own = message.clone();
+    own.metadata.authoritative = true;
+    assert_eq!(verdict(&own), nodata(None));
+    let mut asked = message.clone();
+    asked.metadata.recursion_available = true;
+    assert_eq!(verdict(&asked), nodata(None));
+    let mut closed = message.clone();
+    closed.add_authority(soa(60, 30));
+    assert_eq!(verdict(&closed), nodata(Some(30)));
+    let mut absent = message.clone();
+    absent.metadata.response_code = ResponseCode::NXDomain;
+    assert_eq!(verdict(&absent), Verdict::NxDomain { ttl: None });
+    message.add_answer(a(WWW, 60, 1));
+    assert_eq!(verdict(&message), answer(&[1], 60));
 }
 
 #[test]

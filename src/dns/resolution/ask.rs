@@ -1,7 +1,8 @@
 //! One question of a resolution, and the two that make a host.
 //!
-//! Promise: what a server said of one family is not said of the other; a family that failed or is
-//! late makes the host incomplete, never absent.
+//! Promise: what a server said of one family is not said of the other, but for "no such name", which
+//! is said of the name (RFC 2308, RFC 8020); a family that failed or is late makes the host
+//! incomplete, never absent.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,6 +12,9 @@ use crate::dns::record::Records;
 use crate::dns::search::Ended;
 use crate::error::{Error, ErrorKind};
 use crate::time::Tick;
+
+/// What is said of a host that exists and has none.
+const NOTHING: &str = "no addresses";
 
 /// A question that was asked for.
 #[derive(Debug)]
@@ -22,12 +26,21 @@ pub(super) struct Ask {
     came: Tick,
 }
 
+/// For how long a resolution waits for what it could do without.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// When old records serve.
+    pub(super) late: Tick,
+    /// There is nothing else: who has no old records is waited for to the end.
+    pub(super) waits: bool,
+}
+
 /// How things stand with a question.
 #[derive(Debug)]
 pub(super) enum State {
     /// It is being asked, and nothing changes before then.
     Wait(Tick),
-    /// It takes too long, and it was nothing before.
+    /// It takes too long, and it was nothing before: what comes after it may be tried first.
     Late,
     Known(Known),
 }
@@ -59,19 +72,27 @@ impl Ask {
         self.since
     }
 
+    /// Whether it is being asked.
+    pub(super) fn is_open(&self) -> bool {
+        self.known.is_none()
+    }
+
     pub(super) fn as_known(&self) -> Option<&Known> {
         self.known.as_ref()
     }
 
-    /// At `late`, or when it has taken too long for itself, old records serve.
-    pub(super) fn state(&self, now: Tick, late: Tick) -> State {
+    /// As told by `patience`, or when it has taken too long for itself, old records serve.
+    pub(super) fn state(&self, now: Tick, patience: Patience) -> State {
         if let Some(known) = &self.known {
             return State::Known(known.clone());
         }
         let Some(old) = &self.old else {
             return State::Wait(Tick::NEVER);
         };
-        let late = late.min(self.since.plus(PATIENCE));
+        if patience.waits && matches!(old, Old::Absent) {
+            return State::Wait(Tick::NEVER);
+        }
+        let late = patience.late.min(self.since.plus(PATIENCE));
         if now < late {
             return State::Wait(late);
         }
@@ -186,6 +207,12 @@ impl HostFound {
         }
     }
 
+    /// Something is missing that may come soon.
+    fn lacks(&mut self, now: Tick) {
+        self.is_complete = false;
+        self.expires = self.expires.min(now.plus(PARTIAL));
+    }
+
     fn add_records(&mut self, records: &Records, server: SocketAddr) {
         if let Records::Addresses(addresses) = records {
             self.addresses.extend(addresses.iter().copied());
@@ -196,34 +223,41 @@ impl HostFound {
 
 /// The state of a host from its questions: AAAA, then A; what is not asked for is not there. With
 /// `strict`, a family that fails fails the host.
-pub(super) fn host(now: Tick, late: Tick, asks: [Option<&Ask>; 2], strict: bool) -> HostState {
-    let asked = || asks.into_iter().flatten();
-    let states: Vec<(&Ask, State)> = asked().map(|ask| (ask, ask.state(now, late))).collect();
+pub(super) fn host(
+    now: Tick,
+    patience: Patience,
+    asks: [Option<&Ask>; 2],
+    strict: bool,
+) -> HostState {
     let mut found = HostFound::none();
     let (mut says, mut waits) = (Tick::NEVER, None::<(Tick, Tick)>);
-    let (mut worst, mut is_late) = (None::<(Ended, Error)>, false);
-    for (ask, state) in &states {
-        match state {
+    // That there is no such name is said of all families (RFC 8020), whatever became of the other.
+    let (mut absent, mut worst) = (None, None);
+    let mut has_failed = false;
+    for ask in asks.into_iter().flatten() {
+        match ask.state(now, patience) {
             State::Known(known) => {
-                found.add(ask.came, known);
-                let is_absent = matches!(known, Known::NxDomain { .. });
-                if is_absent || matches!(known, Known::Found { .. } | Known::Stale { .. }) {
-                    says = says.min(ask.came);
-                } else {
-                    let (end, error) = ended(known, "no addresses");
-                    if worst.as_ref().is_none_or(|(worst, _)| *worst < end) {
-                        worst = Some((end, error));
+                found.add(ask.came, &known);
+                has_failed |= matches!(known, Known::Failed { .. });
+                match known {
+                    Known::NoData { .. } | Known::Failed { .. } => {
+                        worst = worse(worst, ended(&known, NOTHING));
+                        continue;
                     }
+                    Known::NxDomain { .. } => absent = Some(ended(&known, NOTHING)),
+                    Known::Found { .. } | Known::Stale { .. } => {}
                 }
-                if is_absent {
-                    // A server's word for all families (RFC 8020).
-                    worst = Some(ended(known, "no addresses"));
-                }
+                says = says.min(ask.came);
             }
-            State::Late => is_late = true,
+            State::Late => {
+                found.lacks(now);
+                let text = "no answer in time, and there was none before";
+                let error = Error::new(ErrorKind::Resolve, text);
+                worst = worse(worst, (Ended::Temporary, error));
+            }
             State::Wait(until) => {
                 let (since, first) = waits.unwrap_or((Tick::ZERO, Tick::NEVER));
-                waits = Some((since.max(ask.since), first.min(*until)));
+                waits = Some((since.max(ask.since), first.min(until)));
             }
         }
     }
@@ -236,24 +270,28 @@ pub(super) fn host(now: Tick, late: Tick, asks: [Option<&Ask>; 2], strict: bool)
         if now < due {
             return HostState::Wait(due.min(until));
         }
-        found.is_complete = false;
-        found.expires = found.expires.min(now.plus(PARTIAL));
+        found.lacks(now);
     }
-    if is_late {
-        found.is_complete = false;
-        found.expires = found.expires.min(now.plus(PARTIAL));
-    }
-    let fails = strict && matches!(worst, Some((Ended::Temporary, _)));
-    if !fails && !found.addresses.is_empty() {
+    let is_refused = strict && has_failed;
+    if !found.addresses.is_empty() && !is_refused {
         return HostState::Found(found);
     }
-    worst.map_or_else(
-        || {
-            let text = "no answer in time, and there was none before";
-            HostState::Ended(Ended::Temporary, Error::new(ErrorKind::Resolve, text))
-        },
-        |(ended, error)| HostState::Ended(ended, error),
-    )
+    match absent.or(worst) {
+        Some((ended, error)) => HostState::Ended(ended, error),
+        // Nothing is asked for.
+        None => {
+            let error = Error::new(ErrorKind::Resolve, NOTHING);
+            HostState::Ended(Ended::NoData, error)
+        }
+    }
+}
+
+/// The one of the two that says less of the name.
+fn worse(one: Option<(Ended, Error)>, other: (Ended, Error)) -> Option<(Ended, Error)> {
+    match one {
+        Some(one) if one.0 >= other.0 => Some(one),
+        _ => Some(other),
+    }
 }
 
 /// How a question ended that brought no records.

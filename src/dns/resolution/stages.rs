@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ask::{self, Ask, HostState};
+use super::ask::{self, Ask, HostState, Patience};
 use super::{Bindings, Next, PATIENCE, Places, RESOLUTION_DELAY, Resolution, Stage, Want};
 use crate::dns::known::Known;
 use crate::dns::record::{Kind, Question, Records};
@@ -216,6 +216,7 @@ impl Resolution {
         let worst = ended.max_by_key(|(ended, _)| *ended);
         let (ended, error) = worst.unwrap_or_else(|| (Ended::Temporary, self.late()));
         match is_service {
+            true if ended == Ended::Temporary && self.begins_to_wait() => Next::Again,
             true => Next::Done(Err(self.named(error))),
             false => Next::Ended(ended, error),
         }
@@ -226,9 +227,8 @@ impl Resolution {
     /// How things stand with a question; asks it if it was not asked yet.
     fn state(&mut self, now: Tick, question: &Question) -> ask::State {
         self.want(now, question);
-        let late = self.began.plus(PATIENCE);
-        let ask = self.asks.get(question);
-        ask.map_or(ask::State::Late, |ask| ask.state(now, late))
+        let (patience, ask) = (self.patience(), self.asks.get(question));
+        ask.map_or(ask::State::Late, |ask| ask.state(now, patience))
     }
 
     fn want(&mut self, now: Tick, question: &Question) {
@@ -267,7 +267,6 @@ impl Resolution {
                 .is_some_and(|ask| ask.as_known().is_some())
         };
         let is_second = config.single_request && wants_v4;
-        let late = self.began.plus(PATIENCE);
         if wants_v6 && (!is_second || is_known(&v4)) {
             self.want(now, &v6);
         }
@@ -275,7 +274,14 @@ impl Resolution {
             self.want(now, &v4);
         }
         let asks = [self.asks.get(&v6), self.asks.get(&v4)];
-        ask::host(now, late, asks, self.sources.config.strict_error)
+        ask::host(now, self.patience(), asks, self.sources.config.strict_error)
+    }
+
+    fn patience(&self) -> Patience {
+        Patience {
+            late: self.began.plus(PATIENCE),
+            waits: self.waits,
+        }
     }
 
     /// The questions that the outcome rests on.

@@ -264,6 +264,88 @@ fn i12_a_failure_is_not_an_absence() {
 }
 
 #[test]
+fn d21_i12_no_such_name_is_said_of_the_name_whatever_became_of_the_other_family() {
+    for (absent, other) in [("A", "Aaaa"), ("Aaaa", "A")] {
+        for is_first in [true, false] {
+            let mut play = Play::new("a.test");
+            let (one, two) = (format!("{absent} a.test"), format!("{other} a.test"));
+            if is_first {
+                play.tell(10, &one, nxdomain());
+                play.tell(20, &two, failed());
+            } else {
+                play.tell(10, &two, failed());
+                play.tell(20, &one, nxdomain());
+            }
+            let text = play.error();
+            assert!(text.starts_with("no such name"), "{absent}: {text}");
+            // Only that there is no record of one type says nothing of the other.
+            let mut play = Play::new("a.test");
+            play.tell(10, &one, nodata());
+            play.tell(20, &two, failed());
+            let text = play.error();
+            assert!(text.starts_with("SERVFAIL"), "{absent}: {text}");
+        }
+    }
+}
+
+#[test]
+fn d37_i12_that_there_was_nothing_before_is_no_answer() {
+    let begin = || {
+        let mut play = Play::new("a.test");
+        play.tell_asked(0, "A a.test", Some(Old::Absent));
+        play.tell_asked(0, "Aaaa a.test", Some(Old::Absent));
+        play.time(0);
+        play.time(1_800);
+        assert!(play.done.is_none(), "its questions run on");
+        assert_eq!(play.due(), Some(ms(5_000)));
+        play
+    };
+    let mut play = begin();
+    play.tell(3_000, "Aaaa a.test", nodata());
+    play.tell(3_000, "A a.test", found(ips(&["192.0.2.1"]), ms(3_000)));
+    assert!(play.outcome().is_complete);
+    let mut play = begin();
+    play.tell(3_000, "A a.test", failed());
+    play.tell(3_000, "Aaaa a.test", failed());
+    assert!(play.error().starts_with("SERVFAIL"));
+    let mut play = begin();
+    play.time(5_000);
+    assert!(play.error().starts_with("no answer within 5s"));
+    // One type was not there, the other still is not known.
+    let mut play = Play::new("a.test");
+    play.tell_asked(0, "Aaaa a.test", Some(Old::Absent));
+    play.tell(10, "A a.test", nodata());
+    play.time(1_800);
+    assert!(play.done.is_none());
+    play.tell(2_000, "Aaaa a.test", nodata());
+    assert!(play.error().starts_with("no addresses (NODATA"));
+}
+
+#[test]
+fn d37_a_candidate_that_was_passed_over_is_come_back_to() {
+    let mut play = Play::begin("db", Via::Address, SEARCH);
+    for kind in ["A", "Aaaa"] {
+        play.tell_asked(0, &format!("{kind} db.one.test"), Some(Old::Absent));
+    }
+    play.time(0);
+    play.time(1_800);
+    for name in ["db.two.test", "db"] {
+        for kind in ["A", "Aaaa"] {
+            play.tell(1_900, &format!("{kind} {name}"), nxdomain());
+        }
+    }
+    assert!(play.done.is_none(), "the first may still be there");
+    assert_eq!(play.due(), Some(ms(5_000)));
+    play.tell(
+        2_500,
+        "A db.one.test",
+        found(ips(&["192.0.2.1"]), ms(2_500)),
+    );
+    play.tell(2_510, "Aaaa db.one.test", nodata());
+    assert_eq!(play.targets(), "0/192.0.2.1:80");
+}
+
+#[test]
 fn d37_old_records_serve_after_1800_ms_and_are_marked() {
     let mut play = Play::new("a.test");
     play.tell_asked(0, "A a.test", old(&["192.0.2.1"]));

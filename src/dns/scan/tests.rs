@@ -112,7 +112,11 @@ fn d12_a_pointer_bomb_ends_at_the_budget() {
     let bomb_300 = bomb(300);
     let mut walk = Walk::new(&bomb_300, 1);
     assert_eq!(walk.message(), Err(Refusal::Budget));
-    assert!(walk.cost.hops <= MAX_HOPS + 1, "{:?}", walk.cost);
+    assert!(
+        walk.found.cost.hops <= MAX_HOPS + 1,
+        "{:?}",
+        walk.found.cost
+    );
 }
 
 #[test]
@@ -154,6 +158,43 @@ fn every_prefix_of_a_packet_is_refused() {
     }
 }
 
+#[test]
+fn what_an_answer_needs_is_found_where_it_is() {
+    let rest = [
+        record(&pointer(12), 16, &[0; 4]),
+        record(&pointer(12), 1, &[1; 4]),
+        record(&pointer(12), 5, &pointer(12)),
+        record(&pointer(12), 28, &[1; 16]),
+    ];
+    let bytes = packet(4, &rest.concat());
+    let begins = |n: usize| packet(0, &rest[..n].concat()).len();
+    let scanned = scan(&bytes, 1).unwrap();
+    let address = At {
+        owner: begins(1),
+        ttl: 0,
+        data: (begins(2) - 4, begins(2)),
+    };
+    assert_eq!(scanned.addresses, [address]);
+    assert_eq!(scanned.answers, [begins(2) as u16]);
+    assert_eq!(scan(&bytes, 28).unwrap().addresses[0].owner, begins(3));
+    // Of another class it is nothing.
+    let mut other = record(&pointer(12), 1, &[1; 4]);
+    other[5] = 3;
+    assert_eq!(scan(&packet(1, &other), 1).unwrap().addresses, []);
+    // The name through the pointer.
+    let all: Vec<&[u8]> = labels(&bytes, begins(1)).collect();
+    assert_eq!(all, [b"a"]);
+    assert_eq!(labels(&bytes, bytes.len()).next(), None);
+}
+
+#[test]
+fn d12_the_decoder_sees_a_bounded_number_of_records() {
+    for (records, expected) in [(1024, None), (1025, Some(Refusal::Budget))] {
+        let rest = record(&[0], 5, &[0]).repeat(usize::from(records));
+        assert_eq!(scan(&packet(records, &rest), 1).err(), expected);
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic_or_go_over_its_budget(
@@ -166,6 +207,6 @@ proptest! {
         packet.extend(bytes);
         let mut walk = Walk::new(&packet, 1);
         let _ = walk.message();
-        prop_assert!(walk.cost.hops <= MAX_HOPS + 1 && walk.cost.steps <= MAX_STEPS + 1);
+        prop_assert!(walk.found.cost.hops <= MAX_HOPS + 1 && walk.found.cost.steps <= MAX_STEPS + 1);
     }
 }

@@ -192,6 +192,25 @@ fn d34_records_that_lead_nowhere_over_tcp_leave_the_host_itself() {
     }
 }
 
+/// All of them equally good.
+fn equal(ips: &[IpAddr]) -> Vec<Ranked> {
+    let ranked = |ip: &IpAddr| Ranked { ip: *ip, group: 0 };
+    ips.iter().map(ranked).collect()
+}
+
+#[test]
+fn c7_d35_a_place_has_its_whole_weight_in_each_group_of_its_addresses() {
+    let records = [service(1, 60, 80, "a.test"), service(1, 40, 81, "b.test")];
+    let places = services(&records).unwrap();
+    let a = equal(&ips(&["192.0.2.1"]));
+    let mut b = equal(&ips(&["2001:db8::1", "192.0.2.2", "192.0.2.3"]));
+    (b[1].group, b[2].group) = (1, 1);
+    let found = targets(&places, &[a, b]);
+    let shown: Vec<_> = found.iter().map(|it| (it.group, it.weight)).collect();
+    assert_eq!(shown, [(0, 120), (0, 80), (1, 40), (1, 40)]);
+    assert!(found.iter().all(|it| it.priority == 1));
+}
+
 #[test]
 fn weights_are_divided_among_the_addresses_of_a_place() {
     let records = [
@@ -205,16 +224,16 @@ fn weights_are_divided_among_the_addresses_of_a_place() {
         ips(&["192.0.2.4", "192.0.2.5"]),
         ips(&["192.0.2.1"]),
     );
-    let found = targets(&places, &[&a, &b, &c]);
+    let found = targets(&places, &[equal(&a), equal(&b), equal(&c)]);
     let weights: Vec<_> = found.iter().map(|target| target.weight).collect();
     assert_eq!(weights, [60, 60, 60, 30, 30, 0]);
     assert_eq!(found[3].address, "192.0.2.4:81".parse().unwrap());
     // An address of two places belongs to the first.
-    let found = targets(&places[..2], &[&a[1..], &a[2..]]);
+    let found = targets(&places[..2], &[equal(&a[1..]), equal(&a[2..])]);
     let ports: Vec<_> = found.iter().map(|target| target.address.port()).collect();
     assert_eq!(ports, [80, 80, 81]);
     // One address each: as in the records.
-    let found = targets(&places, &[&a[..1], &b[..1], &[]]);
+    let found = targets(&places, &[equal(&a[..1]), equal(&b[..1]), equal(&[])]);
     let weights: Vec<_> = found.iter().map(|target| target.weight).collect();
     assert_eq!(weights, [30, 10]);
 }
@@ -228,7 +247,7 @@ fn d36_every_place_gives_its_first_addresses_when_there_are_too_many() {
     let of: Vec<Vec<IpAddr>> = (0..32)
         .map(|n| (0..64).map(|m| IpAddr::from([10, 0, n, m])).collect())
         .collect();
-    let of: Vec<&[IpAddr]> = of.iter().map(Vec::as_slice).collect();
+    let of: Vec<_> = of.iter().map(|of| equal(of)).collect();
     let found = targets(&places, &of);
     assert_eq!(found.len(), MAX_ADDRESSES);
     assert!(
@@ -273,13 +292,13 @@ proptest! {
         given in proptest::collection::vec(any_place(), 0..40)
     ) {
         let places: Vec<Place> = given.iter().map(|(place, _)| place.clone()).collect();
-        let of: Vec<&[IpAddr]> = given.iter().map(|(_, ips)| ips.as_slice()).collect();
+        let of: Vec<_> = given.iter().map(|(_, ips)| equal(ips)).collect();
         let found = targets(&places, &of);
         prop_assert!(found.len() <= MAX_ADDRESSES);
         let mut addresses: Vec<_> = found.iter().map(|target| target.address).collect();
         addresses.sort_unstable();
         addresses.dedup();
         prop_assert_eq!(addresses.len(), found.len());
-        prop_assert!(found.is_empty() == of.iter().all(|ips| ips.is_empty()));
+        prop_assert!(found.is_empty() == of.iter().all(Vec::is_empty));
     }
 }

@@ -1,6 +1,6 @@
 //! Sockets and the table of descriptors: what starts, where it works, and when a socket is gone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
@@ -47,6 +47,25 @@ pub(in crate::machine) struct Socket {
 }
 
 impl Socket {
+    /// A new one, in a slot.
+    fn new(datagram: bool) -> Self {
+        Self {
+            datagram,
+            in_slot: true,
+            users: Vec::new(),
+            port: None,
+            chosen_from: CHOSEN,
+            to: None,
+            flow: None,
+            received: VecDeque::new(),
+            ended: false,
+            broken: None,
+            unsendable: None,
+            dead: false,
+            last: None,
+        }
+    }
+
     /// What broke it, told once: what follows finds the end (tcp(7), `SO_ERROR` in socket(7)).
     pub(super) fn take_error(&mut self) -> Option<i32> {
         let errno = self.broken.take()?;
@@ -114,23 +133,8 @@ impl State {
             ));
             self.leave_slot(at, before);
         }
-        let made = Socket {
-            datagram,
-            in_slot: true,
-            users: Vec::new(),
-            port: None,
-            chosen_from: CHOSEN,
-            to: None,
-            flow: None,
-            received: VecDeque::new(),
-            ended: false,
-            broken: None,
-            unsendable: None,
-            dead: false,
-            last: None,
-        };
         if let Some(ring) = self.rings.get_mut(&at) {
-            ring.sockets.insert(socket, made);
+            ring.sockets.insert(socket, Socket::new(datagram));
         }
         self.end_soon(at, id, 0);
     }
@@ -188,6 +192,7 @@ impl State {
             return;
         };
         let (datagram, bound) = (found.datagram, found.port.is_some());
+        let from = found.chosen_from.clone();
         let errno = match () {
             () if port != 0 && port < FREE_FOR_ALL => libc::EACCES,
             () if bound => libc::EINVAL,
@@ -195,28 +200,36 @@ impl State {
             () if self.has_port(datagram, port) || self.hit(Fault::PortTaken) => libc::EADDRINUSE,
             () => 0,
         };
-        if errno == 0 {
-            self.take_port(at, socket, port);
+        let chosen = match (errno, port) {
+            (0, 0) => self.choose_port(datagram, from).ok_or(libc::EADDRINUSE),
+            (0, port) => Ok(port),
+            (errno, _) => Err(errno),
+        };
+        if let (Ok(port), Some(socket)) = (chosen, self.socket(at, socket)) {
+            socket.port = Some(port);
         }
-        self.end_soon(at, id, -errno);
+        self.end_soon(at, id, chosen.map_or_else(|errno| -errno, |_| 0));
     }
 
     /// Whether some socket of the machine has the port.
     fn has_port(&self, datagram: bool, port: u16) -> bool {
-        let sockets = self.rings.values().flat_map(|ring| ring.sockets.values());
-        let mut alike = sockets.filter(|socket| socket.datagram == datagram);
-        port != 0 && alike.any(|socket| socket.port == Some(port))
+        port != 0 && self.ports(datagram).any(|taken| taken == port)
     }
 
-    /// The socket gets `port` or, if that is 0, one of the kernel's choice.
-    fn take_port(&mut self, at: usize, socket: u64, port: u16) {
-        let port = match port {
-            0 => CHOSEN.start() + self.rng.below(CHOSEN.len() as u64) as u16,
-            port => port,
-        };
-        if let Some(socket) = self.socket(at, socket) {
-            socket.port = Some(port);
-        }
+    /// The ports that sockets of the machine have.
+    fn ports(&self, datagram: bool) -> impl Iterator<Item = u16> {
+        let sockets = self.rings.values().flat_map(|ring| ring.sockets.values());
+        let alike = sockets.filter(move |socket| socket.datagram == datagram);
+        alike.filter_map(|socket| socket.port)
+    }
+
+    /// A port `from` these that nobody has, from where chance begins to look; `None` if all are
+    /// taken.
+    fn choose_port(&mut self, datagram: bool, from: RangeInclusive<u16>) -> Option<u16> {
+        let begin = self.rng.below(from.len().max(1) as u64) as usize;
+        let taken: BTreeSet<u16> = self.ports(datagram).collect();
+        let mut ports = from.clone().skip(begin).chain(from.take(begin));
+        ports.find(|port| !taken.contains(port))
     }
 
     fn shutdown(&mut self, at: usize, id: u64, slot: u32) {
@@ -304,9 +317,17 @@ impl State {
         };
         let again = found.to.replace(to).is_some();
         let (datagram, bound) = (found.datagram, found.port.is_some());
+        let from = found.chosen_from.clone();
         if datagram {
             if !bound {
-                self.take_port(at, socket, 0);
+                let chosen = self.choose_port(datagram, from);
+                if let Some(socket) = self.socket(at, socket) {
+                    socket.port = chosen;
+                }
+                if chosen.is_none() {
+                    // As inet_autobind in the kernel.
+                    return self.end_soon(at, id, -libc::EAGAIN);
+                }
             }
             return self.end_soon(at, id, 0);
         }
@@ -319,5 +340,38 @@ impl State {
         if let Some((res, delay)) = dialed {
             self.end_after(at, id, res, delay);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Faults, Machine};
+
+    #[test]
+    fn d38_the_kernel_chooses_no_port_that_another_socket_has() {
+        let machine = Machine::new(7, Faults::none());
+        let _rings = [machine.kernel(0, 1, 1), machine.kernel(1, 1, 1)];
+        machine.with(|state| {
+            let put = |state: &mut State, ring: usize, port: u16| {
+                let mut socket = Socket::new(true);
+                socket.port = Some(port);
+                let sockets = &mut state.rings.get_mut(&ring).unwrap().sockets;
+                sockets.insert(u64::from(port), socket);
+            };
+            for port in CHOSEN.skip(2) {
+                put(state, usize::from(port % 2), port);
+            }
+            for _ in 0..2 {
+                let port = state.choose_port(true, CHOSEN).unwrap();
+                assert!(!state.has_port(true, port));
+                put(state, 0, port);
+            }
+            assert_eq!(state.choose_port(true, CHOSEN), None);
+            assert!(
+                state.choose_port(false, CHOSEN).is_some(),
+                "streams have their own"
+            );
+        });
     }
 }

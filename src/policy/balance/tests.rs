@@ -188,6 +188,7 @@ fn weighted(last: u8, priority: u16, weight: u16) -> Target {
     Target {
         address: address(last),
         priority,
+        group: 0,
         weight,
     }
 }
@@ -260,21 +261,32 @@ fn v6(last: u16) -> SocketAddr {
     ([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 80).into()
 }
 
+/// An address of the second group, as those of IPv4 are where IPv6 works.
+fn second(last: u8) -> Target {
+    Target {
+        group: 1,
+        ..weighted(last, 0, 1)
+    }
+}
+
+/// What is tried after the first IPv6 address.
+fn pick_after(list: &Addresses, beside: Option<SocketAddr>, rng: &mut Rng) -> Option<SocketAddr> {
+    let tried = [v6(1)];
+    let wish = Wish {
+        beside,
+        ..wish(&tried, Tick::NEVER)
+    };
+    list.pick(Tick::ZERO, &wish, rng)
+}
+
 #[test]
-fn c7_beside_a_slow_address_comes_the_other_family_of_whatever_priority() {
+fn c7_beside_a_slow_address_comes_the_other_family_of_whatever_group() {
     let mut list = Addresses::default();
     let six = [v6(1), v6(2)].map(Target::new);
-    let targets = [six[0], six[1], weighted(1, 1, 1)];
+    let targets = [six[0], six[1], second(1)];
     list.replace(Tick::ZERO, &targets, Tick::NEVER, true);
     let mut rng = Rng::new(1);
-    let tried = [v6(1)];
-    let pick = |list: &Addresses, beside, rng: &mut Rng| {
-        let wish = Wish {
-            beside,
-            ..wish(&tried, Tick::NEVER)
-        };
-        list.pick(Tick::ZERO, &wish, rng)
-    };
+    let pick = pick_after;
     assert_eq!(pick(&list, None, &mut rng), Some(v6(2)), "after a refusal");
     assert_eq!(pick(&list, Some(v6(1)), &mut rng), Some(address(1)));
     list.failed(Tick::ZERO, address(1), &mut rng);
@@ -286,9 +298,25 @@ fn c7_beside_a_slow_address_comes_the_other_family_of_whatever_priority() {
 }
 
 #[test]
+fn c7_d35_beside_a_slow_address_comes_its_own_priority_before_a_backup_of_the_other_family() {
+    let mut list = Addresses::default();
+    let six = [v6(1), v6(2)].map(Target::new);
+    let targets = [six[0], six[1], second(1), weighted(2, 1, 1)];
+    list.replace(Tick::ZERO, &targets, Tick::NEVER, true);
+    let mut rng = Rng::new(1);
+    list.note_held(&[0, 9, 9, 0]);
+    let slow = Some(v6(1));
+    assert_eq!(pick_after(&list, slow, &mut rng), Some(address(1)));
+    list.failed(Tick::ZERO, address(1), &mut rng);
+    assert_eq!(pick_after(&list, slow, &mut rng), Some(v6(2)));
+    list.failed(Tick::ZERO, v6(2), &mut rng);
+    assert_eq!(pick_after(&list, slow, &mut rng), Some(address(2)));
+}
+
+#[test]
 fn c7_a_family_that_lost_comes_second_then_is_probed_by_one_connect_at_a_time() {
     let mut list = Addresses::default();
-    let targets = [Target::new(v6(1)), Target::new(v6(2)), weighted(1, 1, 1)];
+    let targets = [Target::new(v6(1)), Target::new(v6(2)), second(1)];
     list.replace(Tick::ZERO, &targets, Tick::NEVER, true);
     let mut rng = Rng::new(1);
     let first = |list: &Addresses, now, rng: &mut Rng| {
@@ -331,6 +359,7 @@ fn d25_what_is_missing_keeps_its_share_and_takes_nothing_more() {
         share: WEIGHT_UNIT,
         takes,
         gives: true,
+        is_backup: false,
         is_new,
     };
     let expected = [place(true, false), place(true, true), place(false, true)];

@@ -167,6 +167,7 @@ fn connections_move_by_weight_and_not_to_another_priority() {
     let target = |last, priority, weight| Target {
         address: ([127, 0, 0, last], 80).into(),
         priority,
+        group: 0,
         weight,
     };
     h.targets = Some(vec![target(1, 0, 1), target(2, 0, 3), target(3, 1, 9)]);

@@ -38,9 +38,9 @@ pub(super) fn v4(last: u8) -> SocketAddr {
     ([192, 0, 2, last], 80).into()
 }
 
-pub(super) fn target(address: SocketAddr, priority: u16) -> Target {
+pub(super) fn target(address: SocketAddr, group: u16) -> Target {
     Target {
-        priority,
+        group,
         ..Target::new(address)
     }
 }

@@ -102,11 +102,16 @@ fn d1_k3_a_port_that_nobody_has_refuses_at_once_and_slots_are_bounded() {
     let server = UdpSocket::bind("127.0.0.9:0").unwrap();
     let address = server.local_addr().unwrap();
     let keys: Vec<_> = (0..4).map(|_| ring.ask_udp(address, &[])).collect();
+    assert_eq!(
+        ring.room_for_query().unwrap_err().kind(),
+        ErrorKind::Exhausted
+    );
     let full = ring.query(address, Transport::Udp, vec![1], &[]);
     assert_eq!(full.unwrap_err().kind(), ErrorKind::Exhausted);
     for key in keys {
         ring.close_query_wait(key);
     }
+    assert!(ring.room_for_query().is_ok());
     drop(server);
     let refused = ring.ask_udp(address, &[]);
     assert_eq!(ring.query_failure_of(refused), libc::ECONNREFUSED);

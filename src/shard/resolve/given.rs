@@ -71,14 +71,20 @@ impl Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
-        if !self.is_done {
-            self.shard.count_panic(std::thread::panicking());
-            let error = Error::new(
-                ErrorKind::Panicked,
-                "the resolver of the configuration panicked",
-            );
-            self.tell(Answer::Failed(named(error, &self.question.name)));
+        if self.is_done {
+            return;
         }
+        let named = |error| named(error, &self.question.name);
+        if std::thread::panicking() {
+            self.shard.count_panic(true);
+            let text = "the resolver of the configuration panicked";
+            let error = Error::new(ErrorKind::Panicked, text);
+            return self.tell(Answer::Failed(named(error)));
+        }
+        let text = "the task that asks the resolver of the configuration was ended";
+        let error = named(Error::new(ErrorKind::NotOnShard, text));
+        self.shard
+            .enter(|core| core.resolver_dropped(&self.question, error));
     }
 }
 

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::How;
-use crate::dns::{self, Origin, Outcome, Question, Whence};
+use crate::dns::{self, Origin, Outcome, Question, Ranked, Whence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::event::{EndpointKey, Event};
 use crate::shard::EndpointRef;
@@ -21,6 +21,9 @@ use crate::time::Tick;
 
 /// How long what the hosts file says is held before it is looked at again.
 const HOSTS: Duration = Duration::from_secs(5);
+
+/// When who would renew something comes back if too much was being asked.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// The epoch of what no change can touch.
 const ALWAYS: u64 = u64::MAX;
@@ -105,30 +108,27 @@ impl Core {
             let of = of.iter().copied();
             of.filter(|ip| is_local || options.allows(*ip)).collect()
         };
-        let mut addresses: Vec<Vec<IpAddr>> = outcome.addresses.iter().map(allowed).collect();
+        let addresses: Vec<Vec<IpAddr>> = outcome.addresses.iter().map(allowed).collect();
         if addresses.iter().all(Vec::is_empty) {
             let count: usize = outcome.addresses.iter().map(Vec::len).sum();
             let host = outcome.places.first().map_or("", |place| &*place.host);
             let text = format!("all {count} addresses of {host} are denied by the configuration");
             return Err(Error::new(ErrorKind::Resolve, text));
         }
-        if let ([place], [addresses]) = (&*outcome.places, &*addresses) {
-            let (port, now) = (place.port, self.now);
-            let targets = self.routes.targets(now, &self.host, addresses, port);
-            let placed = |target: &Target| Target {
-                priority: place.priority.saturating_add(target.priority),
+        // Their records say which places come first; of one place, the addresses have an order too.
+        let rank = |of: &Vec<IpAddr>| self.routes.ranked(self.now, &self.host, of);
+        let ranked: Vec<Vec<Ranked>> = addresses.iter().map(rank).collect();
+        if let ([place], [ranked]) = (&*outcome.places, &*ranked) {
+            // Nothing need be divided: the weight is shown as its record has it.
+            let target = |ranked: &Ranked| Target {
+                address: SocketAddr::new(ranked.ip, place.port),
+                priority: place.priority,
+                group: ranked.group,
                 weight: place.weight,
-                ..*target
             };
-            return Ok(targets.iter().map(placed).collect());
+            return Ok(ranked.iter().map(target).collect());
         }
-        // Their records say which come first; of one place, the addresses have an order too.
-        for of in &mut addresses {
-            let targets = self.routes.targets(self.now, &self.host, of, 0);
-            *of = targets.iter().map(|target| target.address.ip()).collect();
-        }
-        let slices: Vec<&[IpAddr]> = addresses.iter().map(Vec::as_slice).collect();
-        Ok(dns::targets(&outcome.places, &slices).into())
+        Ok(dns::targets(&outcome.places, &ranked).into())
     }
 
     /// Tells the policy what is held of `endpoint`.
@@ -141,10 +141,12 @@ impl Core {
         let is_new = entry.told.is_none_or(|told| told < held.learned);
         entry.told = Some(held.learned);
         entry.targets = held.targets.clone();
-        let expires = match renews && self.now < held.refresh {
+        let expires = match renews {
             // It asks again then, if it has use for it; what it hears is good to the end.
-            true => held.refresh.min(held.expires),
-            false => held.expires,
+            true if self.now < held.refresh => held.refresh.min(held.expires),
+            // Nobody could ask for all of it.
+            true if !held.is_renewed() => self.now.plus(AGAIN).min(held.expires),
+            _ => held.expires,
         };
         self.tell(Event::Resolved {
             endpoint,
@@ -156,24 +158,25 @@ impl Core {
 
     /// Asks ahead of time for what `held` rests on, if that is due and the endpoint is in use.
     pub(super) fn renew(&mut self, endpoint: EndpointKey, held: &Held) {
-        let is_due = held.refresh <= self.now && held.quiet_until.get() < held.expires;
+        let is_due = held.refresh <= self.now && !held.is_renewed();
         if !is_due || !self.is_in_use(endpoint) {
             return;
         }
-        held.quiet_until.set(held.expires);
-        if !self.config.resolver_options.prefetch {
-            return;
-        }
-        for question in &held.questions {
-            self.ask_ahead(question, held.expires);
+        let prefetch = self.config.resolver_options.prefetch;
+        let mut questions = held.questions.iter();
+        if !prefetch || questions.all(|question| self.ask_ahead(question, held.expires)) {
+            held.quiet_until.set(held.expires);
         }
         self.settle_names();
     }
 
-    fn ask_ahead(&mut self, question: &Question, end: Tick) {
-        let is_asked = self.lookups.questions.contains_key(question);
-        if is_asked || self.lookups.jobs.len() >= super::MAX_RUNNING {
-            return;
+    /// Asks `question` if that is due and nobody does; `false` if this core asks as many as it may.
+    fn ask_ahead(&mut self, question: &Question, end: Tick) -> bool {
+        if self.lookups.questions.contains_key(question) {
+            return true;
+        }
+        if self.lookups.jobs.len() >= super::MAX_RUNNING {
+            return false;
         }
         let (names, shard) = (self.links.registry().names(), self.links.shard());
         if names.refresh(self.now, question, shard, self.lease(), end) {
@@ -186,6 +189,7 @@ impl Core {
             self.lookups.questions.insert(question.clone(), interest);
             self.start_job(question);
         }
+        true
     }
 
     fn is_in_use(&self, endpoint: EndpointKey) -> bool {
@@ -196,6 +200,16 @@ impl Core {
 }
 
 impl Held {
+    /// No change can touch it.
+    pub(in crate::shard) fn is_fixed(&self) -> bool {
+        self.epoch == ALWAYS
+    }
+
+    /// Whether all that it rests on, if that is due, was asked for again.
+    fn is_renewed(&self) -> bool {
+        self.quiet_until.get() >= self.expires
+    }
+
     /// Of an endpoint that is an address.
     pub(in crate::shard) fn literal(address: SocketAddr) -> Self {
         Self {

@@ -8,11 +8,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::dns::{self, Action, Answer, Lookup, QueryId, Question};
+use crate::dns::{self, Action, Answer, Known, Lookup, QueryId, Question};
+use crate::error::Error;
 use crate::host::TaskHandle;
 use crate::resolver::Resolver;
 use crate::ring;
 use crate::shard::core::Core;
+use crate::share::Heard;
 use crate::slot::Key;
 use crate::time::Tick;
 
@@ -142,7 +144,15 @@ impl Core {
                     self.probe(question);
                 }
             }
-            Err(error) => self.answer(question.clone(), Answer::Failed(error), generation),
+            Err(error) => {
+                let (answer, asked) = (Answer::Failed(error), self.now);
+                let heard = Heard {
+                    answer,
+                    asked,
+                    generation,
+                };
+                self.answer(question.clone(), heard);
+            }
         }
     }
 
@@ -167,10 +177,10 @@ impl Core {
     }
 
     /// `question` has an answer: every core may know it.
-    fn answer(&mut self, question: Question, answer: Answer, generation: u64) {
+    fn answer(&mut self, question: Question, heard: Heard) {
         let (names, chance) = (self.links.registry().names(), self.lookups.chance());
         let shard = self.links.shard();
-        let known = names.finish(self.now, &question, shard, answer, generation, chance);
+        let known = names.finish(self.now, &question, shard, heard, chance);
         self.lookups.answered.push_back((question, known));
     }
 
@@ -190,17 +200,38 @@ impl Core {
     /// The user's resolver has answered.
     pub(super) fn resolver_answered(&mut self, question: &Question, answer: Answer) {
         self.refresh();
-        let job = self
-            .lookups
-            .jobs
-            .iter()
-            .position(|it| it.question == *question);
-        if let Some(at) = job {
-            let job = self.lookups.jobs.swap_remove(at);
-            self.answer(job.question, answer, job.generation);
+        if let Some(job) = self.take_job(question) {
+            let heard = Heard {
+                answer,
+                // What it says holds from now on, whatever it took to find out.
+                asked: self.now,
+                generation: job.generation,
+            };
+            self.answer(job.question, heard);
             self.settle_names();
             self.pump();
         }
+    }
+
+    /// The task of the user's resolver was dropped before it had an answer: `error` is told here,
+    /// and another core asks for its own.
+    pub(super) fn resolver_dropped(&mut self, question: &Question, error: Error) {
+        self.refresh();
+        if let Some(job) = self.take_job(question) {
+            let names = self.links.registry().names();
+            names.give_up(question, self.links.shard());
+            let until = self.now;
+            let known = Known::Failed { error, until };
+            self.lookups.answered.push_back((job.question, known));
+            self.settle_names();
+            self.pump();
+        }
+    }
+
+    fn take_job(&mut self, question: &Question) -> Option<Job> {
+        let jobs = &mut self.lookups.jobs;
+        let at = jobs.iter().position(|it| it.question == *question)?;
+        Some(jobs.swap_remove(at))
     }
 
     /// Does what the lookup at `at` wants done.
@@ -242,10 +273,15 @@ impl Core {
                         self.backend.close_query(key);
                     }
                 }
-                Action::Done(answer) => {
+                Action::Done { answer, asked } => {
                     let job = self.lookups.jobs.swap_remove(at);
                     if !job.is_probe {
-                        self.answer(job.question, answer, job.generation);
+                        let heard = Heard {
+                            answer,
+                            asked,
+                            generation: job.generation,
+                        };
+                        self.answer(job.question, heard);
                     }
                     return;
                 }

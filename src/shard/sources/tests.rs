@@ -384,6 +384,23 @@ fn the_files_are_looked_at_every_five_seconds_at_most() {
 }
 
 #[test]
+fn d30_a_look_that_was_put_off_comes_in_time_for_who_connects_meanwhile() {
+    let folder = Folder::new();
+    let mut view = folder.watch().view;
+    let at = |seconds| Tick::ZERO.plus(Duration::from_secs(seconds));
+    view.watch(at(10));
+    let soon = view.poll_timeout().unwrap();
+    assert!(soon <= at(16), "{soon:?}");
+    view.watch_on(at(20), Duration::from_secs(3600));
+    assert_eq!(view.poll_timeout(), Some(at(3620)));
+    view.watch(at(30));
+    let soon = view.poll_timeout().unwrap();
+    assert!(soon <= at(36), "{soon:?}");
+    view.watch(at(31));
+    assert_eq!(view.poll_timeout(), Some(soon), "others do not put it off");
+}
+
+#[test]
 fn only_the_system_itself_listens_to_the_environment() {
     #[derive(Debug)]
     struct Ambient;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::dns::{Answer, Kind, Known, Old, Records};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::time::Tick;
 
 /// However short the TTL, a question is not asked again sooner.
@@ -25,6 +25,46 @@ const REFRESH_SHARE: u32 = 10;
 const MIN_REFRESH: Duration = Duration::from_secs(1);
 /// How many addresses of one name are kept, whoever gave them.
 const MAX_RECORDS: usize = 64;
+
+/// The longest that a question is asked. Who hears of an answer later has stood still.
+const MAX_ASKING: Duration = Duration::from_secs(10);
+
+/// What was taken out of the table. The drop of an error may run code of the user's, whose resolver
+/// made it: that must not happen under the lock.
+pub(super) type Waste = Vec<Error>;
+
+/// Between which moments an answer can count as fresh.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    now: Tick,
+    /// Its TTL counts from when it was asked for: the answer cannot be older.
+    asked: Tick,
+    /// The machine has slept since.
+    is_past: bool,
+}
+
+impl Span {
+    /// What was `asked` and is heard of `now`; the machine woke up last at `woke`.
+    pub(super) fn new(now: Tick, asked: Tick, woke: Tick) -> Self {
+        let is_past = asked < woke;
+        Self {
+            now,
+            asked,
+            is_past,
+        }
+    }
+
+    /// When it expires.
+    fn end(self, ttl: Duration) -> Tick {
+        let end = self.asked.plus(ttl.max(MIN_TTL));
+        match () {
+            () if self.is_past => end.min(self.now),
+            // However slow the server, it is not asked again at once.
+            () if self.now.since(self.asked) <= MAX_ASKING => end.max(self.now.plus(MIN_TTL)),
+            () => end,
+        }
+    }
+}
 
 /// What is known of one name.
 #[derive(Debug, Default)]
@@ -130,58 +170,117 @@ impl Entry {
         (absent.expires.plus(stale) > now).then_some(Old::Absent)
     }
 
-    /// Takes in how a question ended.
+    /// Takes in how a question ended. Returns what is known from now on.
     pub(super) fn learn(
         &mut self,
-        now: Tick,
+        span: Span,
         kind: Kind,
         answer: Answer,
         stale: Duration,
         chance: u64,
-    ) {
+        waste: &mut Waste,
+    ) -> Known {
+        let now = span.now;
+        if span.is_past
+            && let Some(known) = self.look(now, kind, stale)
+        {
+            // Others have asked since the machine slept.
+            if let Answer::Failed(error) = answer {
+                waste.push(error);
+            }
+            return known;
+        }
+        let mut why = None;
         match answer {
             Answer::Found {
                 records,
                 ttl,
                 server,
-            } => self.found(now, kind, bounded(records), ttl, server),
+            } => self.found(span, kind, bounded(records), ttl, server, waste),
             Answer::NoData { ttl, server } => {
-                let absent = Absent::new(now, kind, ttl, server);
-                *self.facts_mut(kind) = Facts {
+                let absent = Absent::new(span, kind, ttl, server);
+                let facts = Facts {
                     absent: Some(absent),
                     ..Facts::default()
                 };
+                self.replace(kind, facts, waste);
                 self.absent = None;
             }
             Answer::NxDomain { ttl, server } => {
-                self.no_such_name(now, Absent::new(now, kind, ttl, server));
+                self.no_such_name(Absent::new(span, kind, ttl, server), span, waste);
             }
+            // Who has slept has not asked for long enough.
+            Answer::Failed(error) if span.is_past => why = Some(error),
             Answer::Failed(error) => {
                 // Old records of another kind serve the name too, where this kind had none.
                 let serves = |it: &Facts| it.found.as_ref().is_some_and(|it| it.serves(now, stale));
                 let has_old = serves(self.facts(kind))
                     || self.old(now, kind, stale).is_some() && self.by_kind.iter().any(serves);
-                self.facts_mut(kind).failed(now, error, has_old, chance);
+                let before = self.facts_mut(kind).failed(now, error, has_old, chance);
+                waste.extend(before);
+            }
+        }
+        match self.look(now, kind, stale) {
+            Some(known) => {
+                waste.extend(why);
+                known
+            }
+            None => self.outlived(now, kind, stale, why, waste),
+        }
+    }
+
+    /// What is told of a question whose answer is not fresh any more when it is heard.
+    fn outlived(
+        &self,
+        now: Tick,
+        kind: Kind,
+        stale: Duration,
+        why: Option<Error>,
+        waste: &mut Waste,
+    ) -> Known {
+        match self.old(now, kind, stale) {
+            Some(Old::Found { records, server }) => {
+                waste.extend(why);
+                Known::Stale {
+                    records,
+                    server,
+                    until: now,
+                }
+            }
+            Some(Old::Absent) | None => {
+                let text = "the answer was out of date when it was looked at";
+                let error = why.unwrap_or_else(|| Error::new(ErrorKind::Resolve, text));
+                Known::Failed { error, until: now }
             }
         }
     }
 
-    fn found(&mut self, now: Tick, kind: Kind, records: Records, ttl: Duration, from: SocketAddr) {
-        let ttl = ttl.clamp(MIN_TTL, MAX_TTL);
-        let expires = now.plus(ttl);
+    fn found(
+        &mut self,
+        span: Span,
+        kind: Kind,
+        records: Records,
+        ttl: Duration,
+        from: SocketAddr,
+        waste: &mut Waste,
+    ) {
+        let (now, ttl) = (span.now, ttl.min(MAX_TTL));
+        let expires = span.end(ttl);
         let early = (ttl / REFRESH_SHARE).max(MIN_REFRESH);
+        let ahead = expires.since(now).saturating_sub(early);
         let found = Found {
             records,
             server: from,
             learned: now,
             // Not within a second of the last question.
-            refresh: now.plus(ttl.saturating_sub(early).max(MIN_TTL)),
+            refresh: now.plus(ahead.max(MIN_TTL)),
             expires,
         };
-        *self.facts_mut(kind) = Facts {
+        let facts = Facts {
             found: Some(found),
             ..Facts::default()
         };
+        self.replace(kind, facts, waste);
         // The name exists; who said that it does not meant the kind that it was asked for.
         if let Some(absent) = self.absent.take() {
             let other = self.facts_mut(absent.kind);
@@ -191,18 +290,26 @@ impl Entry {
         }
     }
 
-    fn no_such_name(&mut self, now: Tick, absent: Absent) {
-        let exists = |facts: &Facts| facts.found.as_ref().is_some_and(|it| it.expires > now);
+    fn no_such_name(&mut self, absent: Absent, span: Span, waste: &mut Waste) {
+        let is_fresh = |it: &Found| it.expires > span.now;
+        let exists = |facts: &Facts| facts.found.as_ref().is_some_and(is_fresh);
         let others = || Kind::ALL.into_iter().filter(|kind| *kind != absent.kind);
         if others().any(|kind| exists(self.facts(kind))) {
-            *self.facts_mut(absent.kind) = Facts {
+            let facts = Facts {
                 absent: Some(absent),
                 ..Facts::default()
             };
-            return;
+            return self.replace(absent.kind, facts, waste);
         }
-        self.by_kind = Default::default();
+        for kind in Kind::ALL {
+            self.replace(kind, Facts::default(), waste);
+        }
         self.absent = Some(absent);
+    }
+
+    fn replace(&mut self, kind: Kind, facts: Facts, waste: &mut Waste) {
+        let before = std::mem::replace(self.facts_mut(kind), facts);
+        waste.extend(before.failure.map(|it| it.error));
     }
 
     /// Whether what is said of `kind` is the best that could be had, and not good.
@@ -210,10 +317,16 @@ impl Entry {
         self.facts(kind).failure.is_some()
     }
 
+    /// All that its drop might do.
+    pub(super) fn into_waste(self) -> impl Iterator<Item = Error> {
+        let failures = self.by_kind.into_iter().filter_map(|it| it.failure);
+        failures.map(|it| it.error)
+    }
+
     /// Nothing is fresh any more, and nothing has failed.
-    pub(super) fn expire(&mut self, now: Tick) {
+    pub(super) fn expire(&mut self, now: Tick, waste: &mut Waste) {
         for facts in &mut self.by_kind {
-            facts.failure = None;
+            waste.extend(facts.failure.take().map(|it| it.error));
             if let Some(found) = &mut facts.found {
                 found.expires = found.expires.min(now);
             }
@@ -252,7 +365,8 @@ impl Entry {
 }
 
 impl Facts {
-    fn failed(&mut self, now: Tick, error: Error, has_old: bool, chance: u64) {
+    /// Returns the error of the failure before.
+    fn failed(&mut self, now: Tick, error: Error, has_old: bool, chance: u64) -> Option<Error> {
         // One that has been forgotten since is not counted.
         let last = self.failure.as_ref();
         let last = last.filter(|it| it.until.plus(MAX_PAUSE) > now);
@@ -263,11 +377,12 @@ impl Facts {
             let doubled = FIRST_PAUSE.saturating_mul(1 << times.min(5));
             spread_down(doubled.min(MAX_PAUSE), chance).max(FIRST_PAUSE)
         };
-        self.failure = Some(Failure {
+        let before = self.failure.replace(Failure {
             error,
             times: times.saturating_add(1),
             until: now.plus(pause),
         });
+        before.map(|it| it.error)
     }
 }
 
@@ -280,13 +395,13 @@ impl Found {
 
 impl Absent {
     /// Without a TTL it may not be kept; for a second it is not asked again all the same.
-    fn new(now: Tick, kind: Kind, ttl: Option<Duration>, server: SocketAddr) -> Self {
-        let ttl = ttl.unwrap_or(MIN_TTL).clamp(MIN_TTL, MAX_NEGATIVE_TTL);
+    fn new(span: Span, kind: Kind, ttl: Option<Duration>, server: SocketAddr) -> Self {
+        let ttl = ttl.unwrap_or(MIN_TTL).min(MAX_NEGATIVE_TTL);
         Self {
             kind,
             server,
-            learned: now,
-            expires: now.plus(ttl),
+            learned: span.now,
+            expires: span.end(ttl),
         }
     }
 }

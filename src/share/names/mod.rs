@@ -5,8 +5,10 @@
 //! and at most once per second, whatever its TTL; nothing is fresh for longer than a day, the
 //! absence of a name for no longer than 15 minutes; a failure to ask is remembered for 1 s, twice
 //! as long each time up to 30 s, and never replaces records that a server gave; at most
-//! [`MAX_NAMES`] names are kept. Who follows a question is told when it has ended, and when the
-//! shard that asks it is gone or late: the first of them to come back then asks in its stead.
+//! [`MAX_NAMES`] names are kept; no code of the user's runs under the lock. A TTL counts from when
+//! the question was sent, and what was asked before the machine slept is out of date. Who follows a
+//! question is told when it has ended, and when the shard that asks it is gone or late: the first of
+//! them to come back then asks in its stead.
 //!
 //! States of a question: unknown; known; asked by a leader, with followers. Its records are fresh
 //! or, for a while after that, old: old ones serve when asking fails or takes too long (RFC 8767).
@@ -22,13 +24,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::entry::Entry;
+use self::entry::{Entry, Span, Waste};
 use self::flights::Flights;
 use super::ShardId;
 use super::members::Members;
 use super::sync::{AtomicU64, Mutex, Ordering, lock};
 use crate::dns::{Answer, Known, Old, Question};
-use crate::error::{Error, ErrorKind};
 use crate::time::Tick;
 
 /// How many names are kept.
@@ -73,8 +74,19 @@ struct Table {
     uses: u64,
     /// Of the sources that the answers come from.
     generation: u64,
-    /// How long the machine had slept when that was noticed last.
+    /// How long the machine had slept when that was noticed last, and when that was.
     slept: Duration,
+    woke: Tick,
+}
+
+/// How a question ended.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    pub(crate) answer: Answer,
+    /// When what was answered was sent; of a failure, when asking began.
+    pub(crate) asked: Tick,
+    /// Of the sources that were asked.
+    pub(crate) generation: u64,
 }
 
 impl Names {
@@ -156,44 +168,47 @@ impl Names {
         true
     }
 
-    /// `shard` has asked `question` of the sources of `generation`. Returns what is known from now
-    /// on, and tells the followers; what other sources than today's said holds for a second.
-    /// `chance` spreads the pauses after failures.
+    /// `shard` has asked `question`. Returns what is known from now on, and tells the followers; what
+    /// other sources than today's said holds for a second. `chance` spreads the pauses after
+    /// failures.
     pub(crate) fn finish(
         &self,
         now: Tick,
         question: &Question,
         shard: ShardId,
-        answer: Answer,
-        generation: u64,
+        heard: Heard,
         chance: u64,
     ) -> Known {
+        let (kind, mut waste) = (question.kind, Waste::new());
         let mut table = lock(&self.table);
+        let span = Span::new(now, heard.asked, table.woke);
         // What was asked of other servers than today's is passed on to who waited, and not kept.
-        let is_current = generation == table.generation;
+        let is_current = heard.generation == table.generation;
         let mut apart = Entry::default();
         let entry = match is_current {
-            true => table.entry(now, &question.name, self.stale),
+            true => table.entry(now, &question.name, self.stale, &mut waste),
             false => &mut apart,
         };
-        let was_bad = entry.is_failing(question.kind);
-        entry.learn(now, question.kind, answer, self.stale, chance);
-        let is_better = was_bad && !entry.is_failing(question.kind);
-        let known = entry.look(now, question.kind, self.stale);
+        let was_bad = entry.is_failing(kind);
+        let known = entry.learn(span, kind, heard.answer, self.stale, chance, &mut waste);
+        let is_better = was_bad && !entry.is_failing(kind);
         let told = table.flights.end(question, shard);
         if is_better {
             self.epoch.fetch_add(1, Ordering::Release);
         }
         drop(table);
         self.tell(told);
-        let known = known.unwrap_or_else(|| Known::Failed {
-            error: Error::new(ErrorKind::Resolve, "the answer has expired already"),
-            until: now,
-        });
+        drop(waste);
         match is_current {
             true => known,
             false => entry::brief(known, now),
         }
+    }
+
+    /// `shard` does not ask `question` any more, and has no answer: who followed asks in its stead.
+    pub(crate) fn give_up(&self, question: &Question, shard: ShardId) {
+        let told = lock(&self.table).flights.end(question, shard);
+        self.tell(told);
     }
 
     /// `shard` is at work on what it asks, and trusted with it until `lease`.
@@ -223,18 +238,21 @@ impl Names {
     }
 
     /// The machine has slept, for so long altogether, and may have woken up elsewhere: all is asked
-    /// anew, and what was known serves only if there is no answer.
+    /// anew, and what was known, or is answered of what was asked before, serves only if there is no
+    /// answer.
     pub(crate) fn woke_up(&self, now: Tick, slept: Duration) {
+        let mut waste = Waste::new();
         let mut table = lock(&self.table);
         // Each core reads the clocks for itself, and none reads quite the same.
         if slept < table.slept + LEAST_SLEEP {
             return;
         }
-        table.slept = slept;
+        (table.slept, table.woke) = (slept, now);
         for entry in table.entries.values_mut() {
-            entry.expire(now);
+            entry.expire(now, &mut waste);
         }
         self.epoch.fetch_add(1, Ordering::Release);
+        drop(table);
     }
 
     /// Outside of the lock: a waker may run a scheduler's code.
@@ -266,9 +284,15 @@ impl Table {
     }
 
     /// The entry of `name`, with room made for it if it is new.
-    fn entry(&mut self, now: Tick, name: &Arc<str>, stale: Duration) -> &mut Entry {
+    fn entry(
+        &mut self,
+        now: Tick,
+        name: &Arc<str>,
+        stale: Duration,
+        waste: &mut Waste,
+    ) -> &mut Entry {
         if self.entries.len() >= MAX_NAMES && !self.entries.contains_key(name) {
-            self.make_room(now, stale);
+            self.make_room(now, stale, waste);
         }
         self.uses += 1;
         let entry = self.entries.entry(name.clone()).or_default();
@@ -278,11 +302,12 @@ impl Table {
 
     /// Drops some: what is of no use any more before what is only old, and that before the rest; of
     /// each, what was not used for longest.
-    fn make_room(&mut self, now: Tick, stale: Duration) {
+    fn make_room(&mut self, now: Tick, stale: Duration, waste: &mut Waste) {
         let worth = |entry: &Entry| (entry.worth(now, stale), entry.used);
         let mut all: Vec<_> = self.entries.values().map(worth).collect();
         let (_, last, _) = all.select_nth_unstable(EVICTED.saturating_sub(1));
         let last = *last;
-        self.entries.retain(|_, entry| worth(entry) > last);
+        let dropped = self.entries.extract_if(|_, entry| worth(entry) <= last);
+        waste.extend(dropped.flat_map(|(_, entry)| entry.into_waste()));
     }
 }

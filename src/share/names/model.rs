@@ -33,11 +33,15 @@ fn question() -> Question {
     }
 }
 
-fn answer() -> Answer {
-    Answer::Found {
-        records: Records::Addresses([IpAddr::from([192, 0, 2, 1])].into()),
-        ttl: Duration::from_secs(60),
-        server: SocketAddr::from(([192, 0, 2, 53], 53)),
+fn heard(generation: u64) -> Heard {
+    Heard {
+        answer: Answer::Found {
+            records: Records::Addresses([IpAddr::from([192, 0, 2, 1])].into()),
+            ttl: Duration::from_secs(60),
+            server: SocketAddr::from(([192, 0, 2, 53], 53)),
+        },
+        asked: NOW,
+        generation,
     }
 }
 
@@ -62,7 +66,7 @@ async fn resolve(
                 Turn::Known(_) => return Poll::Ready(()),
                 Turn::Lead { .. } => {
                     asked.fetch_add(1, Ordering::Relaxed);
-                    names.finish(NOW, &question, member.id(), answer(), generation, 0);
+                    names.finish(NOW, &question, member.id(), heard(generation), 0);
                 }
                 // A lost notice is a deadlock here, and loom reports it.
                 Turn::Follow { .. } => return Poll::Pending,
@@ -134,7 +138,7 @@ fn d30_a_change_of_sources_in_between_loses_nobody() {
                 {
                     asked.fetch_add(1, Ordering::Relaxed);
                     let names = registry.names();
-                    names.finish(NOW, &question(), member.id(), answer(), 0, 0);
+                    names.finish(NOW, &question(), member.id(), heard(0), 0);
                 }
             })
         };

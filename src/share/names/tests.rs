@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::dns::{Kind, Records};
+use crate::error::{Error, ErrorKind};
 use crate::share::{Limits, Member, Registry};
 
 type Group = Arc<Registry<&'static str>>;
@@ -61,6 +62,15 @@ fn nxdomain(seconds: u64) -> Answer {
     }
 }
 
+/// As if it had been asked and answered at `now`.
+fn heard(now: Tick, answer: Answer) -> Heard {
+    Heard {
+        answer,
+        asked: now,
+        generation: 0,
+    }
+}
+
 fn failed() -> Answer {
     Answer::Failed(Error::new(ErrorKind::Resolve, "no answer"))
 }
@@ -77,7 +87,7 @@ fn answer(
     match group.names().join(now, question, member.id(), lease) {
         Turn::Lead { .. } => {
             let names = group.names();
-            names.finish(now, question, member.id(), answer, 0, 0);
+            names.finish(now, question, member.id(), heard(now, answer), 0);
             true
         }
         _ => false,
@@ -215,10 +225,10 @@ fn d21_records_of_one_kind_outweigh_that_the_name_does_not_exist() {
     };
     group
         .names()
-        .finish(at(0), &v6, member.id(), nxdomain(60), 0, 0);
+        .finish(at(0), &v6, member.id(), heard(at(0), nxdomain(60)), 0);
     group
         .names()
-        .finish(at(0), &a("a.test"), member.id(), found(10), 0, 0);
+        .finish(at(0), &a("a.test"), member.id(), heard(at(0), found(10)), 0);
     assert_eq!(
         (
             known(&group, at(1), &a("a.test")),
@@ -273,7 +283,7 @@ fn pauses_are_spread_by_chance_and_never_too_short() {
                 panic!("known: {known:?}");
             };
             let now = at(20 * n);
-            let it = names.finish(now, &a("a.test"), member.id(), failed(), 0, chance);
+            let it = names.finish(now, &a("a.test"), member.id(), heard(now, failed()), chance);
             known = match it {
                 Known::Failed { until, .. } => Some(until.since(now)),
                 other => panic!("{other:?}"),
@@ -296,7 +306,7 @@ fn d37_i12_a_failure_never_replaces_what_a_server_said() {
     let (q, names) = (a("a.test"), group.names());
     answer(&group, &member, at(0), &q, found(100));
     assert!(names.refresh(at(95), &q, member.id(), at(200), at(100)));
-    let kept = names.finish(at(95), &q, member.id(), failed(), 0, 0);
+    let kept = names.finish(at(95), &q, member.id(), heard(at(95), failed()), 0);
     assert!(matches!(kept, Known::Found { expires, .. } if expires == at(100)));
     assert!(
         !names.refresh(at(99), &q, member.id(), at(200), at(100)),
@@ -378,7 +388,7 @@ fn d26_one_shard_asks_and_the_others_are_told() {
     let turn = names.join(at(1), &q, second.id(), Some(at(7)));
     assert!(matches!(turn, Turn::Follow { since, until, .. } if (since, until) == (at(0), at(6))));
     assert!(!second.take_names());
-    names.finish(at(2), &q, first.id(), found(0), 0, 0);
+    names.finish(at(2), &q, first.id(), heard(at(2), found(0)), 0);
     assert!(second.take_names() && second.wake().take());
     assert!(!second.take_names(), "once");
     assert!(!first.take_names(), "who led knows it");
@@ -418,9 +428,9 @@ fn d27_k2_a_leader_that_ends_or_is_late_is_replaced_by_one_follower() {
     assert!(lead(&second, 8));
     assert!(!lead(&third, 9), "it follows now");
     // What the late one brings after all is as good, and the follower is told of it.
-    names.finish(at(9), &q, third.id(), found(60), 0, 0);
+    names.finish(at(9), &q, third.id(), heard(at(9), found(60)), 0);
     assert_eq!(names.counts(), (1, 1), "the other still asks");
-    names.finish(at(9), &q, second.id(), found(60), 0, 0);
+    names.finish(at(9), &q, second.id(), heard(at(9), found(60)), 0);
     assert_eq!(names.counts(), (1, 0));
 }
 
@@ -464,7 +474,7 @@ fn an_answer_is_renewed_in_its_last_tenth_once_and_not_before() {
     assert!(!refresh(at(89)));
     assert!(refresh(at(90)));
     assert!(!refresh(at(91)), "it is being asked");
-    names.finish(at(92), &q, member.id(), found(100), 0, 0);
+    names.finish(at(92), &q, member.id(), heard(at(92), found(100)), 0);
     assert!(!refresh(at(100)));
     assert_eq!(known(&group, at(191), &q), "found");
     // An absence is asked for again if it would end first.

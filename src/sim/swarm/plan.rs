@@ -27,6 +27,8 @@ pub(super) struct Service {
 pub(super) enum Blow {
     /// A name has those of its addresses alone whose bits are set, for a while.
     Rename(usize, u64, Duration),
+    /// The resolver's files say something else, which leads to the same.
+    Files(u64),
     /// A server restarts and is gone for a while.
     Restart(SocketAddr, Duration),
     /// All servers are gone; with `true` nothing answers at all.
@@ -252,6 +254,9 @@ fn blows(
     plan(rng, Fault::LateHandle, &|rng| Blow::Die {
         core: core(rng),
         handle: true,
+    });
+    plan(rng, Fault::FilesChange, &|rng| {
+        Blow::Files(1 + rng.below(4))
     });
     blows.sort_by_key(|(_, at, _)| *at);
     blows

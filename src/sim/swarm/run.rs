@@ -251,6 +251,13 @@ impl Schedule {
                 count(Fault::AddressesChange);
                 self.rename(service, bits, time)?;
             }
+            Blow::Files(attempts) => {
+                count(Fault::FilesChange);
+                let servers = world.name_servers().iter();
+                let lines = servers.map(|it| format!("nameserver {}\n", it.address().ip()));
+                let text = lines.collect::<String>() + &format!("options attempts:{attempts}\n");
+                world.set_file("/etc/resolv.conf", text.as_bytes());
+            }
             Blow::Restart(address, gone) => {
                 count(Fault::Restart);
                 machine.reset_all(address);

@@ -40,6 +40,25 @@ fn d2_silence_is_answered_by_plan_and_ends_at_the_deadline_and_is_not_absence() 
 }
 
 #[test]
+fn m2_d4_the_end_says_when_what_was_answered_was_sent() {
+    let mut world = World::new(TWO);
+    let first = world.asked();
+    world.wait();
+    assert_eq!(world.now, at_millis(1000));
+    world.reply(&first, |message| add_address(message, 60));
+    assert_eq!((world.found(), world.done_of), (60, Tick::ZERO));
+    let mut world = World::new(TWO);
+    world.wait();
+    world.now = at_millis(1100);
+    world.answer(60);
+    assert_eq!((world.found(), world.done_of), (60, at_millis(1000)));
+    // A failure is one from the beginning.
+    let mut world = World::new(TWO);
+    world.wait_for_the_end();
+    assert_eq!(world.done_of, Tick::ZERO);
+}
+
+#[test]
 fn d2_one_server_alone_is_given_its_whole_timeout_each_time() {
     let mut world = World::new(ONE);
     world.wait_for_the_end();
@@ -266,6 +285,20 @@ fn the_time_of_an_answer_is_that_of_the_next_turn() {
     world.now = at_millis(400);
     world.answer(60);
     let mut next = World::with(&config(TWO), Kind::A, world.health);
+    next.wait();
+    assert_eq!(next.now, at_millis(600));
+}
+
+#[test]
+fn m3_an_answer_that_is_read_after_a_suspension_says_nothing_of_its_server() {
+    let mut world = World::new(TWO);
+    world.now = at_millis(400);
+    world.answer(60);
+    let mut asleep = World::with(&config(TWO), Kind::A, world.health);
+    asleep.now = at_millis(8 * 3600 * 1000);
+    asleep.answer(60);
+    assert_eq!(asleep.found(), 60);
+    let mut next = World::with(&config(TWO), Kind::A, asleep.health);
     next.wait();
     assert_eq!(next.now, at_millis(600));
 }

@@ -262,6 +262,90 @@ fn d6_a_flood_where_tcp_is_refused_ends_in_time_with_its_count() {
 }
 
 #[test]
+fn d6_d15_where_tcp_is_silent_after_a_guess_the_next_turn_is_over_udp() {
+    let mut world = World::new(ONE);
+    let udp = world.asked();
+    world.reply(&udp, |message| message.metadata.id ^= 1);
+    let tcp = world.asked();
+    assert_eq!(tcp.transport, Transport::Tcp);
+    world.wait();
+    assert_eq!(world.now, at_millis(1500));
+    assert_eq!(world.asked().transport, Transport::Udp);
+    // The answer over TCP still counts.
+    assert_eq!(world.open.len(), 2);
+    world.answer(30);
+    assert_eq!(world.found(), 30);
+    // A stream that ends leads there at once.
+    let mut world = World::new(ONE);
+    let udp = world.asked();
+    world.reply(&udp, |message| message.metadata.id ^= 1);
+    let tcp = world.asked();
+    world.fail(&tcp, 0);
+    assert_eq!(
+        (world.asked().transport, world.now),
+        (Transport::Udp, Tick::ZERO)
+    );
+    // What was cut is not asked for over UDP again.
+    let mut world = over_tcp(ONE);
+    world.wait();
+    assert_eq!(world.asked().transport, Transport::Tcp);
+}
+
+#[test]
+fn d9_d11_s1_rubbish_without_end_on_a_socket_leads_to_tcp() {
+    let mut world = World::new(TWO);
+    let udp = world.asked();
+    let mut taken = 0;
+    while world.asked().query == udp.query {
+        world.bytes(&udp, b"abcd", false);
+        taken += 1;
+        assert!(taken <= 64, "without end");
+    }
+    assert_eq!(taken, 64);
+    let tcp = world.asked();
+    assert_eq!(
+        (tcp.server.to_string().as_str(), tcp.transport),
+        (FIRST, Transport::Tcp)
+    );
+    world.answer(30);
+    assert_eq!(world.found(), 30);
+    // One less, and the answer counts.
+    let mut world = World::new(ONE);
+    let udp = world.asked();
+    (0..63).for_each(|_| world.bytes(&udp, b"abcd", false));
+    world.answer(30);
+    assert_eq!((world.found(), world.sends.len()), (30, 1));
+}
+
+#[test]
+fn d6_a_guess_after_the_last_stream_is_not_told_as_a_cut_answer() {
+    let mut config = config(ONE);
+    (config.attempts, config.timeout) = (3, Duration::from_secs(5));
+    let mut world = World::with(&config, Kind::A, Health::new());
+    world.lookup.servers[0].sends[1] = 3;
+    let udp = world.asked();
+    world.reply(&udp, |message| message.metadata.id ^= 1);
+    assert_eq!(
+        world.error(),
+        "no answer over TCP (asked for often enough, from 192.0.2.1:53), after 1 answers with \
+         another id, resolving a.test"
+    );
+}
+
+#[test]
+fn d6_a_guess_on_one_socket_leaves_the_others_of_the_server_open() {
+    let mut world = World::new(ONE);
+    let first = world.asked();
+    world.wait();
+    assert_eq!(world.open.len(), 2);
+    world.lookup.servers[0].sends[1] = 3;
+    world.reply(&first, |message| message.metadata.id ^= 1);
+    assert!(world.done.is_none(), "one guess ended it");
+    world.answer(30);
+    assert_eq!(world.found(), 30);
+}
+
+#[test]
 fn use_vc_never_asks_over_udp() {
     let mut world = only_tcp(TWO);
     world.wait_for_the_end();

@@ -169,3 +169,24 @@ fn d36_no_more_than_64_records_are_kept_the_first_by_priority() {
     let priorities: Vec<u16> = found(&records).iter().map(|it| it.priority).collect();
     assert_eq!(priorities, (1..=64).collect::<Vec<u16>>());
 }
+
+#[test]
+fn d36_the_same_64_records_are_kept_whatever_their_order() {
+    let port = |n: u16| data(1, B, &[(3, &n.to_be_bytes())]);
+    let mut records: Vec<Vec<u8>> = (1..=100).map(port).collect();
+    let ports = |records: &[Vec<u8>]| {
+        let found = found(records).into_iter().filter_map(|it| it.port);
+        found.collect::<std::collections::BTreeSet<u16>>()
+    };
+    let kept = ports(&records);
+    assert_eq!(kept.len(), 64);
+    records.reverse();
+    assert_eq!(ports(&records), kept);
+}
+
+#[test]
+fn d34_a_bent_port_counts_in_service_mode_alone() {
+    let bent: &[(u16, &[u8])] = &[(3, &[1, 2, 3])];
+    assert_eq!(verdict(&[data(1, B, bent)]), Verdict::NoData { ttl: None });
+    assert_eq!(found(&[data(0, B, bent)]), found(&[data(0, B, &[])]));
+}

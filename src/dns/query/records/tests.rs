@@ -1,11 +1,13 @@
 //! SRV answers, and names out of records.
 
-use hickory_proto::op::{MessageType, Query as WireQuery};
+use hickory_proto::op::{Message, OpCode, Query as WireQuery};
 use hickory_proto::rr::RecordType;
 use hickory_proto::rr::rdata::{CNAME, SRV};
 
 use super::super::tests::query_for;
+use super::super::{Sending, parse};
 use super::*;
+use crate::dns::lookup::Transport;
 
 const SERVICE: &str = "_db._tcp.a.test";
 
@@ -22,10 +24,16 @@ fn srv(priority: u16, weight: u16, port: u16, target: &str) -> Record {
 }
 
 fn verdict(records: Vec<Record>) -> Verdict {
-    let mut message = Message::new(1, MessageType::Response, hickory_proto::op::OpCode::Query);
+    let sending = Sending {
+        id: 1,
+        edns: false,
+        transport: Transport::Tcp,
+    };
+    let mut message = Message::response(sending.id, OpCode::Query);
     message.add_query(WireQuery::query(name(SERVICE), RecordType::SRV));
     message.add_answers(records);
-    judge(&message, &query_for(SERVICE, Kind::Srv).unwrap())
+    let query = query_for(SERVICE, Kind::Srv).unwrap();
+    parse(&message.to_vec().unwrap(), &query, sending, false)
 }
 
 fn service(priority: u16, weight: u16, port: u16, target: Option<&str>) -> Service {

@@ -48,6 +48,23 @@ fn d35_a_target_that_fails_leaves_the_others() {
 }
 
 #[test]
+fn d37_d35_targets_that_were_not_there_before_are_waited_for() {
+    let mut play = Play::begin("_db._tcp.test", Via::Srv, "");
+    let records = services(&[(1, 7001, "a.test")]);
+    play.tell(10, "Srv _db._tcp.test", found(records, ms(10)));
+    for kind in ["A", "Aaaa"] {
+        play.tell_asked(10, &format!("{kind} a.test"), Some(Old::Absent));
+    }
+    play.time(10);
+    play.time(1_800);
+    assert!(play.done.is_none());
+    assert_eq!(play.due(), Some(ms(5_000)));
+    play.tell(2_000, "Aaaa a.test", nodata());
+    play.tell(2_000, "A a.test", found(ips(&["192.0.2.1"]), ms(2_000)));
+    assert_eq!(play.targets(), "1/192.0.2.1:7001");
+}
+
+#[test]
 fn d35_the_root_as_target_is_an_error_of_its_own() {
     let mut play = Play::begin("_db._tcp.test", Via::Srv, "");
     play.tell(
