@@ -346,6 +346,20 @@ fn d37_a_candidate_that_was_passed_over_is_come_back_to() {
 }
 
 #[test]
+fn d32_a_question_that_nobody_needs_is_not_waited_for() {
+    let mut play = Play::begin("db", Via::Address, SEARCH);
+    play.tell(10, "A db.one.test", nxdomain());
+    play.time(60);
+    for name in ["db.two.test", "db"] {
+        for kind in ["A", "Aaaa"] {
+            play.tell(70, &format!("{kind} {name}"), failed());
+        }
+    }
+    // There is no db.one.test, whatever its AAAA question brings.
+    assert!(play.error().starts_with("SERVFAIL"));
+}
+
+#[test]
 fn d37_old_records_serve_after_1800_ms_and_are_marked() {
     let mut play = Play::new("a.test");
     play.tell_asked(0, "A a.test", old(&["192.0.2.1"]));

@@ -266,8 +266,12 @@ fn failures_are_remembered_twice_as_long_each_time_and_forgotten_by_an_answer() 
         epoch,
         "every core looks again at once"
     );
+    let epoch = group.names().epoch();
     now = now.plus(Duration::from_secs(1));
     assert!(answer(&group, &member, now, &a("a.test"), failed()));
+    // What was not failing is no reason to look again.
+    assert!(answer(&group, &member, now, &a("b.test"), found(1)));
+    assert_eq!(group.names().epoch(), epoch);
 }
 
 #[test]
