@@ -81,8 +81,16 @@ mod tests {
         ];
         // The second get's opening waits for a slot, and is taken back.
         let parked = b"\x01\0\0\0\0\0\0\x20\x60\x59\x0a";
-        let histories: [&[u8]; 5] = [b"", &[7, 7], &[255; 100], &open_and_use.concat(), parked];
-        histories.into_iter().for_each(play);
+        // An opening's address is gone, and named again before its attempt's close has ended.
+        let gone = b"\xa4#\x02\0\x80\0\0\0\0\0\xfb\x08`\x9a;\xb4ooo\x02\0\0\0\0\0\0\0\xfb\x08`\x9a;\xb4\
+            ooo\x91\x9ao\x01\0\0\0\0\0\0\x04\x0812\x9291~oo\x01\0\0\x08\0$\xfb\xfb\x08`\x9a3\0\0\
+            \x04oooo\x01\0\0\0\0\x03\0\x04\x0811198~oooo\x01\0\0\0\0\0\0\x04\x0811190~oo\x01\0\0\0\0\
+            $\xfb\xfb\x08`\x9a3\0\0\x04oooo\x01\0\0\0\0\0\0\x04\x0811191~oo\x01\x0811\xcf\xdb\
+            \x04\x04\xf7\x9fe\xcc\0\0\x04oooo\x01\0\0\0\0\x03\0\x9f\x04\x0811\x9a|\09";
+        let kept: [&[u8]; 3] = [&open_and_use.concat(), parked, gone];
+        let plain: [&[u8]; 3] = [b"", &[7, 7], &[255; 100]];
+        let histories = plain.into_iter().chain(kept);
+        histories.for_each(play);
     }
 
     #[test]

@@ -93,6 +93,12 @@ impl Race {
         }
     }
 
+    /// What is gone was never tried, should it be named again.
+    pub(crate) fn forget(&mut self, is_gone: impl Fn(SocketAddr) -> bool) {
+        self.tried.retain(|address| !is_gone(*address));
+        self.cut.retain(|address| !is_gone(*address));
+    }
+
     /// Gives those that were cut their second try; `false` if there is none.
     fn try_cut_ones_again(&mut self) -> bool {
         let cut = std::mem::take(&mut self.cut);
@@ -184,6 +190,27 @@ impl PoolPolicy {
         race.next_at = if is_last { Tick::NEVER } else { at };
         race.due = false;
         self.timers.insert(race.next_at, timer);
+    }
+
+    /// An answer came: a race that had dialed all that was known may have another address now.
+    pub(super) fn join_races(&mut self, now: Tick, endpoint: EndpointKey) {
+        let Some(bucket) = self.endpoints.get(endpoint.0) else {
+            return;
+        };
+        let mut resting = Vec::new();
+        for race in &bucket.races {
+            let newest = race.attempts.last().and_then(|key| self.conns.get(key.0));
+            if let Some(newest) = newest
+                && race.next_at == Tick::NEVER
+                && !race.due
+            {
+                let at = newest.began().plus(ATTEMPT_DELAY).max(now);
+                resting.push((race.number, at));
+            }
+        }
+        for (number, at) in resting {
+            self.await_next(endpoint, number, at);
+        }
     }
 
     /// The attempt delay of the newest attempt is over, or the floor after it.

@@ -60,6 +60,7 @@ impl PoolPolicy {
         if has_gone {
             self.leave_gone(endpoint);
         }
+        self.join_races(now, endpoint);
         self.reinstate(endpoint);
         self.plan_moves(now, endpoint);
         self.settle(now, endpoint);
@@ -192,10 +193,14 @@ impl PoolPolicy {
 
     /// Ends the connections to addresses that are gone; those on their way there go elsewhere.
     fn leave_gone(&mut self, endpoint: EndpointKey) {
-        let Some(bucket) = self.endpoints.get(endpoint.0) else {
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
-        let is_gone = |address| bucket.addresses.position(address).is_none();
+        let addresses = &bucket.addresses;
+        let is_gone = |address| addresses.position(address).is_none();
+        for race in &mut bucket.races {
+            race.forget(is_gone);
+        }
         let conns = self.conns.iter();
         let gone = conns.filter(|(_, conn)| conn.endpoint == endpoint && is_gone(conn.address));
         let gone: Vec<_> = gone.map(|(key, conn)| (ConnKey(key), conn.stage)).collect();

@@ -11,6 +11,7 @@ mod ending;
 mod fairness;
 mod faults;
 mod health;
+mod joins;
 mod moves;
 mod names;
 mod opening;
