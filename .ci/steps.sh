@@ -50,10 +50,12 @@ step_loom() {
 }
 
 # What was learned stays in fuzz/corpus and is played again first.
+# It begins with one seed each time: what fails here is the change. docs/testing.md has the runs that explore.
 step_fuzz() {
-    run fuzz/run policy -max_total_time=90 -verbosity=0 -print_final_stats=1
-    run fuzz/run dns_answer -max_total_time=60 -verbosity=0 -print_final_stats=1
-    run fuzz/run resolv_conf -max_total_time=30 -max_len=4096 -verbosity=0 -print_final_stats=1
+    local -a options=(-seed=1 -verbosity=0 -print_final_stats=1)
+    run fuzz/run policy -max_total_time=90 "${options[@]}"
+    run fuzz/run dns_answer -max_total_time=60 "${options[@]}"
+    run fuzz/run resolv_conf -max_total_time=30 -max_len=4096 "${options[@]}"
 }
 
 # Leaks are looked for where that can work; docs/testing.md says where it cannot.
