@@ -26,6 +26,8 @@ pub(super) struct Known {
     pub(super) uses: u32,
     capacity: u32,
     address: SocketAddr,
+    /// It failed while it was opened; the policy takes that in when it is closed.
+    has_failed: bool,
 }
 
 /// The oracle.
@@ -102,6 +104,7 @@ impl Oracle {
                     unusable: false,
                     uses: 0,
                     capacity: 1,
+                    has_failed: false,
                 };
                 assert!(self.conns.insert(*conn, known).is_none());
             }
@@ -114,6 +117,8 @@ impl Oracle {
                 let known = self.conns.get_mut(conn).expect("it exists");
                 assert_ne!(known.state, State::Closing, "closed twice");
                 assert_eq!(known.uses, 0, "closed in somebody's hands");
+                let given_up = [CloseReason::AddressGone, CloseReason::ConnectCancelled];
+                known.has_failed = known.state == State::Opening && !given_up.contains(reason);
                 known.state = State::Closing;
                 self.idle.retain(|idle| idle != conn);
             }
@@ -189,10 +194,13 @@ impl Oracle {
         for target in targets {
             let place = (endpoint, target.address);
             let known = self.named.get(&place);
+            // A failure from before it was gone may still be told.
+            let mut conns = self.conns.values();
+            let fails = conns.any(|it| (it.endpoint, it.address) == place && it.has_failed);
             let named = Named {
                 priority: target.priority,
                 missed: 0,
-                was_dialed: known.is_some_and(|known| known.was_dialed),
+                was_dialed: fails || known.is_some_and(|known| known.was_dialed),
             };
             self.named.insert(place, named);
         }
