@@ -11,7 +11,8 @@
 //!
 //! Promise: attempts begin [`ATTEMPT_DELAY`] apart, or at once when one failed, and those under way
 //! together never less than [`ATTEMPT_FLOOR`] apart; each has a permit and a slot; an address is
-//! dialed once per race (twice if it was cut); for a name with one address there is no race.
+//! dialed once per race (twice if it was cut, again if it was gone and is named anew); what an answer
+//! brings meanwhile joins; for a name with one address there is no race.
 
 use std::net::SocketAddr;
 use std::time::Duration;
