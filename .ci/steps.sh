@@ -29,6 +29,13 @@ step_tests_features() {
     run cargo test --features cli,sim
 }
 
+# Positions in streams, over more changes of cores than a test run has.
+step_handover() {
+    RINGPOOL_HANDOVERS=100000 run cargo test --features cli,sim --test handover \
+        a_stream_goes_on -- --nocapture >"$scratch/handover" || die "$(<"$scratch/handover")"
+    grep 'connections changed cores' "$scratch/handover"
+}
+
 # What ringpool makes of unbound, named and dnsmasq, and what dig makes of them.
 step_real_dns() {
     need unbound=unbound named=bind9 dig=bind9-dnsutils dnsmasq=dnsmasq-base setpriv=util-linux
@@ -120,10 +127,27 @@ step_mutations() {
 }
 
 step_stress() {
-    run "$(ringpool)" stress --json "$scratch/stress.json"
-    jq -e 'length > 0 and all(.[]; .errors == 0)' "$scratch/stress.json" >/dev/null ||
-        die "errors in the results: $(jq -c '.[] | {preset, errors}' "$scratch/stress.json")"
-    jq -r '.[] | "\(.preset): \(.messages) messages, \(.errors) errors"' "$scratch/stress.json"
+    stress_passes
+}
+
+# What cores do for each other, on few of them and on more than there are connections.
+step_cores() {
+    local shards
+    for shards in 2 8 16 64; do
+        printf '%d shards\n' "$shards"
+        stress_passes --shards "$shards" --preset four_addresses --preset dns_changes \
+            --preset address_dies --preset outage --preset uneven_cores --preset process_limit
+    done
+}
+
+# The exit status says it too; what is written for programs must agree.
+stress_passes() {
+    local results="$scratch/stress.json"
+    rm -f "$results"
+    run "$(ringpool)" stress --json "$results" "$@" >"$scratch/table" || die "$(<"$scratch/table")"
+    jq -e 'length > 0 and all(.[]; .errors == 0 and .messages > 0)' "$results" >/dev/null ||
+        die "errors in the results: $(jq -c '.[] | {preset, errors}' "$results")"
+    jq -r '.[] | "\(.preset): \(.messages) messages, \(.errors) errors"' "$results"
 }
 
 # Faults of every kind, for a while; then nothing may be left of it. The figures are in the output.

@@ -3,10 +3,13 @@
 //!
 //! Promise: a bad value is an error that names the field, before anything was started.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::balance::Balance;
+use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{HealthCheck, Hook};
 use crate::resolver::{MAX_SERVERS, Resolver, ResolverOptions, SystemFiles};
@@ -38,6 +41,10 @@ pub struct Config {
     /// Connections to one endpoint that the whole process may hold at any instant, all cores
     /// together: opening, idle, in use and closing. Default 64.
     pub max_connections_per_endpoint: usize,
+    /// Connections that the whole process may hold at any instant, to all endpoints and of all cores
+    /// together: 0 to 1 000 000; 0 means without limit. One lock that all endpoints share, taken
+    /// when a connection opens and when it has closed. Default 0.
+    pub max_connections_total: usize,
     /// Connections that one core may hold, over all endpoints: the size of its descriptor table.
     /// Default 512.
     pub max_connections_per_shard: usize,
@@ -46,11 +53,20 @@ pub struct Config {
     pub max_endpoints: usize,
     /// Gets that may wait on one core for one endpoint; one more fails at once. Default 4096.
     pub max_waiters: usize,
-    /// Idle connections that each core tries to keep per endpoint it has used, within the limit:
-    /// 0 to the smaller of the two limits above. Default 0.
+    /// Idle connections that each core tries to keep per endpoint it has used, or was told to warm up
+    /// ([`EndpointHandle::warm_up`](crate::EndpointHandle::warm_up)), within the limits: 0 to the
+    /// smaller of `max_connections_per_endpoint` and `max_connections_per_shard`. Default 0.
     pub min_idle: usize,
     /// Connects of one endpoint that one core has under way at once. Default 16.
     pub max_connecting: usize,
+    /// Those of them that go to one address, for each core: so that not all connects meet a server at
+    /// once that comes back after an outage. It matters where it is below `max_connecting`. Default 16.
+    pub max_connecting_per_address: usize,
+    /// Which address of a name the next connection goes to. Default:
+    /// [`Balance::LeastConnections`].
+    pub balance: Balance,
+    /// Endpoints that have a balance of their own: 0 to 1 000 000 of them. Default: none.
+    pub balances: BTreeMap<Endpoint, Balance>,
     /// How long a get may take, from the call to the connection. Default 5 s.
     pub get_timeout: Duration,
     /// How long opening one connection may take: TCP, then the protocol's `init`. Default 2 s. A name
@@ -67,6 +83,10 @@ pub struct Config {
     /// How long a connection may stay idle. Default 60 s: below the 75 s and more after which
     /// servers and middleboxes usually close.
     pub max_idle_time: Duration,
+    /// How often each core lets go of idle connections that it has not needed: half of those beyond
+    /// the most that were in use at once lately, always keeping `min_idle` and the last one. Zero
+    /// never does, and then they stay for `max_idle_time`. Zero to a year. Default 5 s.
+    pub shrink_interval: Duration,
     /// How long a connection may live; each gets up to 2.5 % less, at random, so that those opened
     /// together do not end together. Default 30 min.
     pub max_connection_lifetime: Duration,
@@ -126,17 +146,22 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_connections_per_endpoint: 64,
+            max_connections_total: 0,
             max_connections_per_shard: 512,
             max_endpoints: 1024,
             max_waiters: 4096,
             min_idle: 0,
             max_connecting: 16,
+            max_connecting_per_address: 16,
+            balance: Balance::LeastConnections,
+            balances: BTreeMap::new(),
             get_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
             connect_retry_count: 3,
             connect_retry_delay: Duration::from_millis(100),
             connect_retry_delay_max: Duration::from_secs(10),
             max_idle_time: Duration::from_secs(60),
+            shrink_interval: Duration::from_secs(5),
             max_connection_lifetime: Duration::from_secs(30 * 60),
             max_connection_uses: 0,
             read_timeout: Duration::from_secs(30),
@@ -178,6 +203,7 @@ impl Config {
     /// and the range.
     pub fn validate(&self) -> Result<()> {
         self.validate_counts()?;
+        self.validate_balances()?;
         self.validate_times()?;
         self.validate_sockets()?;
         self.validate_ring()?;
@@ -189,6 +215,11 @@ impl Config {
             "max_connections_per_endpoint",
             self.max_connections_per_endpoint,
             1..=MAX_COUNT,
+        )?;
+        within(
+            "max_connections_total",
+            self.max_connections_total,
+            0..=MAX_COUNT,
         )?;
         within(
             "max_connections_per_shard",
@@ -206,7 +237,16 @@ impl Config {
             format!("0 to max_connections_per_shard ({most})")
         })?;
         within("max_connecting", self.max_connecting, 1..=MAX_COUNT)?;
+        let most = self.max_connecting_per_address;
+        within("max_connecting_per_address", most, 1..=MAX_COUNT)?;
         within("connect_retry_count", self.connect_retry_count, 0..=1000)
+    }
+
+    fn validate_balances(&self) -> Result<()> {
+        self.balance.validate("balance.weights")?;
+        within("balances.len()", self.balances.len(), 0..=MAX_COUNT)?;
+        let mut all = self.balances.values();
+        all.try_for_each(|balance| balance.validate("balances.weights"))
     }
 
     fn validate_times(&self) -> Result<()> {
@@ -223,11 +263,9 @@ impl Config {
         time("max_connection_lifetime", self.max_connection_lifetime)?;
         time("read_timeout", self.read_timeout)?;
         time("write_timeout", self.write_timeout)?;
-        within(
-            "health_check_after",
-            self.health_check_after,
-            Duration::ZERO..=YEAR,
-        )?;
+        let or_none = |name, value| within(name, value, Duration::ZERO..=YEAR);
+        or_none("shrink_interval", self.shrink_interval)?;
+        or_none("health_check_after", self.health_check_after)?;
         time("drain_timeout", self.drain_timeout)
     }
 
@@ -261,6 +299,11 @@ impl Config {
 }
 
 impl Config {
+    /// The balance of `endpoint`.
+    pub(crate) fn balance_of(&self, endpoint: &Endpoint) -> &Balance {
+        self.balances.get(endpoint).unwrap_or(&self.balance)
+    }
+
     fn validate_resolver(&self) -> Result<()> {
         match &self.resolver {
             Resolver::Servers(servers) => {

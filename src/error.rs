@@ -48,7 +48,8 @@ pub enum ErrorKind {
     NoService,
     /// No address accepted a connection.
     Connect,
-    /// The peer closed or reset the connection, or the pool closed it.
+    /// The peer closed or reset the connection, the network lost it, or the pool closed it: found by a
+    /// read or by a write.
     Closed,
     /// The operating system refused an operation on an open connection.
     Io,
@@ -113,6 +114,25 @@ impl Error {
     /// An error of `kind` whose bottom is the operating system's error number `errno`.
     pub fn from_errno(kind: ErrorKind, errno: i32) -> Self {
         Self::from_source(kind, OsError(errno))
+    }
+
+    /// What a read or a write on an open connection failed with. A connection that is lost has one
+    /// kind, whichever of the two finds out first.
+    pub(crate) fn on_connection(errno: i32) -> Self {
+        let kind = match errno {
+            libc::EPIPE
+            | libc::ECONNRESET
+            | libc::ECONNABORTED
+            | libc::ENOTCONN
+            | libc::ETIMEDOUT
+            | libc::EHOSTUNREACH
+            | libc::EHOSTDOWN
+            | libc::ENETUNREACH
+            | libc::ENETDOWN
+            | libc::ENETRESET => ErrorKind::Closed,
+            _ => ErrorKind::Io,
+        };
+        Self::from_errno(kind, errno)
     }
 
     fn with_cause(kind: ErrorKind, cause: Cause) -> Self {
@@ -293,6 +313,15 @@ mod tests {
         assert!(!error.is_timeout());
         assert_eq!(error.raw_os_error(), Some(111));
         assert!(error.source().is_some());
+    }
+
+    #[test]
+    fn e9_what_loses_a_connection_has_one_kind() {
+        for errno in [libc::EPIPE, libc::ECONNRESET, libc::ETIMEDOUT] {
+            let error = Error::on_connection(errno);
+            assert!(error.is_closed() && error.raw_os_error() == Some(errno));
+        }
+        assert_eq!(Error::on_connection(libc::ENOMEM).kind(), ErrorKind::Io);
     }
 
     #[test]

@@ -102,6 +102,16 @@ impl Group {
         endpoints.iter().map(|(_, shared)| shared.in_use()).sum()
     }
 
+    /// Those of the endpoints of one host.
+    #[cfg(feature = "sim")]
+    pub(crate) fn permits_of(&self, host: &str) -> u32 {
+        let endpoints = self.shared.registry.endpoints();
+        let own = endpoints
+            .iter()
+            .filter(|(key, _)| key.endpoint.host() == host);
+        own.map(|(_, shared)| shared.in_use()).sum()
+    }
+
     /// Gives a core of a simulated machine a shard. `room` is how many completions its ring holds.
     ///
     /// # Errors

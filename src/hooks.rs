@@ -79,6 +79,8 @@ impl fmt::Debug for HealthCheck {
 pub enum CloseReason {
     /// Idle for `max_idle_time`.
     IdleTime,
+    /// Idle, and more than its core had needed lately (`shrink_interval`).
+    Surplus,
     /// As old as `max_connection_lifetime` allows.
     Lifetime,
     /// Used `max_connection_uses` times.
@@ -103,7 +105,8 @@ pub enum CloseReason {
     Unwatched,
     /// The user asked for it (`Conn::close`, `clear_endpoint`).
     Requested,
-    /// Its permit went to another core that had waited.
+    /// Its permit went to another core that had waited, or, where the process has a limit, to
+    /// another endpoint.
     Demand,
     /// Its protocol's `init` failed or took too long.
     InitFailed,
@@ -114,16 +117,20 @@ pub enum CloseReason {
     ConnectCancelled,
     /// Its address is not one of the name's any more.
     AddressGone,
-    /// Its address had more than its share of the connections, and another less.
+    /// Its address had more than its share of the connections, and another less; or it made way for a
+    /// look whether an address is back.
     Rebalanced,
     /// The pool drains.
     Drained,
+    /// It was given to another core, where it lives on: this core let go of it, nothing was closed.
+    HandedOver,
 }
 
 impl CloseReason {
     /// Every reason, in the order in which statistics list them.
-    pub const ALL: [CloseReason; 20] = [
+    pub const ALL: [CloseReason; 22] = [
         Self::IdleTime,
+        Self::Surplus,
         Self::Lifetime,
         Self::Uses,
         Self::Unhealthy,
@@ -143,5 +150,6 @@ impl CloseReason {
         Self::AddressGone,
         Self::Rebalanced,
         Self::Drained,
+        Self::HandedOver,
     ];
 }

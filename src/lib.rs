@@ -2,8 +2,8 @@
 //! *name*, get a live one to the least loaded of its addresses.
 //!
 //! Every core has its own pool, [`Pool::local`], driven by an io_uring submission loop of its own
-//! inside the core's tokio-uring runtime; taking and releasing a connection takes no lock and no
-//! atomic read-modify-write. The cores share a resolver cache, a board of connection counts and
+//! inside the core's tokio-uring runtime; taking a connection takes no lock and no atomic
+//! read-modify-write, and neither does releasing it while no other core waits for one. The cores share a resolver cache, a board of connection counts and
 //! the right to hold a connection.
 //!
 //! ```no_run
@@ -26,6 +26,7 @@
 //! [`Config`] has every limit; [`Conn`] and [`Stream`] read and write; [`Protocol`] keeps state
 //! per connection; [`Stats`] tells what the pool holds and why it closed what it does not.
 
+mod balance;
 mod config;
 mod conn;
 mod dns;
@@ -57,6 +58,7 @@ mod stream;
 mod target;
 mod time;
 
+pub use balance::{Balance, Weights};
 pub use config::Config;
 pub use conn::Conn;
 pub use endpoint::{Endpoint, EndpointError, EndpointFault, Partition};
@@ -65,14 +67,14 @@ pub use group::{Group, Member};
 pub use hooks::{CloseReason, ConnectionInfo, HealthCheck, Hook};
 pub use host::{TaskHandle, spawn};
 pub use pool::{EndpointHandle, Get, Pool};
-pub use protocol::{Access, Plain, Protocol};
+pub use protocol::{Access, Packed, Plain, Protocol};
 pub use resolved::{Place, Resolved, Resolving, Source};
 pub use resolver::{
     Answered, Families, IpPrefix, NameTable, Resolve, Resolver, ResolverOptions, SystemFiles,
 };
 pub use shard::{ShardStats, Trace, TraceRecord};
 pub use shards::{Remote, Shards, ShardsBuilder};
-pub use stats::{AddressStats, Stats};
+pub use stats::{AddressStats, CoreStats, Stats};
 pub use stream::{Chunk, Stream};
 
 /// The program of the README compiles.

@@ -279,6 +279,27 @@ impl<P: Protocol> EndpointHandle<P> {
         }
     }
 
+    /// Opens [`Config::min_idle`](crate::Config::min_idle) connections on this core before anybody
+    /// asks for one, and returns when they are idle, or as many as the limits leave for them. They
+    /// are kept for [`Config::max_idle_time`](crate::Config::max_idle_time) after that, and as long
+    /// as the endpoint is used. What was begun goes on if the future is dropped.
+    ///
+    /// ```no_run
+    /// # async fn f() -> ringpool::Result<()> {
+    /// let endpoint = ringpool::Pool::local()?.endpoint("db.example.com:5432")?;
+    /// endpoint.warm_up().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get): why no connection could be opened, or `GetTimeout` if they were not
+    /// ready in time.
+    pub async fn warm_up(&self) -> Result<()> {
+        self.shard.warm_up(&self.inner).await
+    }
+
     /// An idle connection, if this core has one; it never waits nor opens one.
     ///
     /// # Errors

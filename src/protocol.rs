@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::shard::{ConnectionProtocol, Opened, ProtocolKey, Shard, Use};
 use crate::stream::Stream;
 
-pub use crate::shard::Access;
+pub use crate::shard::{Access, Packed};
 
 /// What a pool keeps for each connection and how its users share it.
 ///
@@ -52,7 +52,8 @@ pub use crate::shard::Access;
 /// ```
 pub trait Protocol: 'static {
     /// What is kept for each connection. Users see it through a shared reference; a state that
-    /// changes uses `Cell` or `RefCell`, for it never leaves its core.
+    /// changes uses `Cell` or `RefCell`, for it stays on its core unless the protocol packs it for
+    /// another ([`changes_cores`](Protocol::changes_cores)).
     type State: 'static;
 
     /// What tells this value from others of its type.
@@ -100,6 +101,30 @@ pub trait Protocol: 'static {
 
     /// The connection has ended; what holds the state elsewhere keeps it alive.
     fn on_close(&self, _state: &Self::State) {}
+
+    /// Whether connections may go to another core that waits for one, instead of being closed here
+    /// and opened anew there: then [`pack`](Protocol::pack) and [`unpack`](Protocol::unpack) are to be
+    /// written. Asked once for each handle of an endpoint. Connections that users share stay in any
+    /// case, and so do those whose stream that `init` got is kept.
+    fn changes_cores(&self) -> bool {
+        false
+    }
+
+    /// Takes the state apart for the way to another core. Called for an idle connection whose state
+    /// nobody else holds.
+    ///
+    /// # Errors
+    ///
+    /// The state, if it cannot leave this core: the connection is closed here.
+    fn pack(&self, state: Self::State) -> Result<Packed, Self::State> {
+        Err(state)
+    }
+
+    /// Makes the state of what [`pack`](Protocol::pack) made: on the core that now has the connection,
+    /// or on the same one if no other took it. `None` closes the connection.
+    fn unpack(&self, _packed: Packed) -> Option<Self::State> {
+        None
+    }
 }
 
 /// The protocol of a pool without one: no state, one user at a time.
@@ -184,6 +209,23 @@ impl<P: Protocol> ConnectionProtocol for Erased<P> {
         state
             .downcast_ref::<P::State>()
             .is_some_and(|state| self.protocol.on_idle_bytes(state, bytes))
+    }
+
+    fn changes_cores(&self) -> bool {
+        self.protocol.changes_cores()
+    }
+
+    fn pack(&self, state: Rc<dyn Any>) -> Result<Packed, Rc<dyn Any>> {
+        let state =
+            Rc::try_unwrap(state.downcast::<P::State>()?).map_err(|held| held as Rc<dyn Any>)?;
+        self.protocol
+            .pack(state)
+            .map_err(|state| Rc::new(state) as Rc<dyn Any>)
+    }
+
+    fn unpack(&self, packed: Packed) -> Option<Rc<dyn Any>> {
+        let state = self.protocol.unpack(packed)?;
+        Some(Rc::new(state))
     }
 
     fn closed(&self, state: &dyn Any) {

@@ -1,7 +1,8 @@
 //! A pool that cannot say what it holds and why it closed what it no longer holds cannot be
 //! operated. [`Stats`] is the account of one endpoint over all cores.
 //!
-//! Promise: `created - closed` is what is open; every close is counted under exactly one reason.
+//! Promise: `created - closed` is what is open; every close is counted under exactly one reason. A
+//! connection that changes cores is neither closed nor created.
 
 use std::net::SocketAddr;
 
@@ -28,6 +29,12 @@ pub struct Stats {
     pub reused: u64,
     /// Connections that were ready and have ended.
     pub closed: u64,
+    /// Connections that a core gave to another that waited for one; the same number as
+    /// `closed_by(CloseReason::HandedOver)`.
+    pub handed_over: u64,
+    /// Connections that a core got so: the same number but for those under way just now, and for
+    /// what was on its way when a core ended.
+    pub received: u64,
     /// Connects that failed, each address and attempt counted.
     pub errors: u64,
     /// Connects that were given up before they succeeded or failed: another address of the name was
@@ -43,6 +50,9 @@ pub struct Stats {
     /// How many connections were opened to each address and how many are open, in the order in
     /// which the addresses became known.
     pub addresses: Vec<AddressStats>,
+    /// What each core holds now, by the number of its shard; a core that never asked for the
+    /// endpoint is not among them, and one that has ended holds nothing.
+    pub cores: Vec<CoreStats>,
     pub(crate) closed_by: [u64; CloseReason::ALL.len()],
 }
 
@@ -58,6 +68,25 @@ pub struct AddressStats {
     pub open: u64,
 }
 
+/// What one core holds of an endpoint.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoreStats {
+    /// The number of its shard: that of [`Shards::run_on`](crate::Shards::run_on), unless other
+    /// threads joined the [`Group`](crate::Group) too.
+    pub shard: usize,
+    /// Connections that nobody holds.
+    pub idle: u64,
+    /// Connections that users hold.
+    pub in_use: u64,
+    /// Connections being opened.
+    pub connecting: u64,
+    /// Connections being closed.
+    pub closing: u64,
+    /// Gets that wait.
+    pub waiters: u64,
+}
+
 impl Stats {
     pub(crate) fn new(account: Account) -> Self {
         let totals = account.totals;
@@ -71,6 +100,8 @@ impl Stats {
             created: totals.created,
             reused: totals.reused,
             closed: totals.closed,
+            handed_over: totals.closed_by[CloseReason::HandedOver as usize],
+            received: totals.received,
             errors: totals.errors,
             connects_cancelled: totals.closed_by[CloseReason::ConnectCancelled as usize],
             get_timeouts: totals.get_timeouts,
@@ -81,6 +112,18 @@ impl Stats {
                     address: column.address,
                     opened: column.opened,
                     open: u64::from(column.open),
+                })
+                .collect(),
+            cores: account
+                .cores
+                .into_iter()
+                .map(|(shard, core)| CoreStats {
+                    shard,
+                    idle: core.idle,
+                    in_use: core.in_use,
+                    connecting: core.connecting,
+                    closing: core.closing,
+                    waiters: core.waiters,
                 })
                 .collect(),
             closed_by: totals.closed_by,

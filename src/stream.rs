@@ -274,8 +274,8 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Closed`] or [`ErrorKind::Io`] if sending failed,
-    /// [`ErrorKind::WriteTimeout`] if the queue stayed full for
+    /// [`ErrorKind::Closed`] if the connection is lost, [`ErrorKind::Io`] if the system refused to
+    /// send for another reason, [`ErrorKind::WriteTimeout`] if the queue stayed full for
     /// [`Config::write_timeout`](crate::Config::write_timeout).
     pub async fn write_all(&self, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {

@@ -17,7 +17,6 @@ impl Tick {
     pub(crate) const NEVER: Tick = Tick(u64::MAX);
 
     /// The moment `nanos` nanoseconds after the origin.
-    #[cfg(any(test, fuzzing))]
     pub(crate) const fn from_nanos(nanos: u64) -> Self {
         Tick(nanos)
     }

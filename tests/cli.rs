@@ -102,6 +102,9 @@ fn stress_passes_and_tells_it_in_three_forms() {
     let page = std::fs::read_to_string(html).unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
     assert!(page.contains("seed 7") && !page.contains("http"));
+    for chart in ["per address over time", "per core over time"] {
+        assert_eq!(page.matches(&format!("<h3>Connections {chart}")).count(), 2);
+    }
 }
 
 fn check_entry(entry: &Value, preset: &str, messages: u64, addresses: usize) {
@@ -118,6 +121,11 @@ fn check_entry(entry: &Value, preset: &str, messages: u64, addresses: usize) {
         .iter()
         .map(|address| address["opened"].as_u64().unwrap())
         .sum();
+    let samples = entry["samples"].as_array().unwrap();
+    let last = samples.last().unwrap();
+    assert!(last["at_s"].as_f64().unwrap() > 0.0);
+    assert_eq!(last["addresses"].as_array().unwrap().len(), addresses);
+    assert_eq!(last["cores"].as_array().unwrap().len(), 2);
     let created = entry["connections"]["created"].as_u64().unwrap();
     assert!(
         (1..=opened).contains(&created),
@@ -382,6 +390,11 @@ fn help_names_every_preset() {
         "constrained_pool",
         "burst_traffic",
         "four_addresses",
+        "dns_changes",
+        "address_dies",
+        "outage",
+        "uneven_cores",
+        "process_limit",
         "extended_stress",
     ] {
         assert!(text.contains(preset), "{preset} is not in\n{text}");

@@ -194,10 +194,13 @@ fn e5_a_half_close_in_the_middle_of_an_answer_is_an_end_and_no_reuse() {
 
 #[test]
 fn e6_silence_in_the_middle_of_an_answer_ends_at_the_read_deadline() {
-    let server = Server::new(|mut stream, counters| {
+    let said = Arc::new(AtomicBool::new(false));
+    let says = said.clone();
+    let server = Server::new(move |mut stream, counters| {
         let mut byte = [0];
         if stream.read_exact(&mut byte).is_ok() {
             stream.write_all(b"half of it").unwrap();
+            says.store(true, Ordering::SeqCst);
         }
         support::swallow(stream, counters);
     });
@@ -210,6 +213,7 @@ fn e6_silence_in_the_middle_of_an_answer_ends_at_the_read_deadline() {
         let pool = Pool::local()?;
         let conn = pool.get(&*name).await?;
         conn.write_all(b"?").await?;
+        eventually_async("half of it is there", || said.load(Ordering::SeqCst)).await;
         let error = conn.read_line(64).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ReadTimeout, "{error}");
         conn.release();
@@ -367,7 +371,8 @@ fn e13_an_idle_connection_that_the_kernel_gives_up_is_closed() {
     let name = server.name();
     // ETIMEDOUT, as from keepalive: bytes that the peer never takes reach the same limit.
     let config = Config {
-        tcp_user_timeout: Some(Duration::from_millis(50)),
+        // Longer than this thread may stand still between its flush and its look at the counts.
+        tcp_user_timeout: Some(Duration::from_secs(1)),
         send_limit: 1 << 20,
         ..Config::default()
     };

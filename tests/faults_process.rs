@@ -403,7 +403,8 @@ fn p13_p16_a_connect_that_ended_while_the_thread_stood_still_serves_its_get() {
     // One connection fills the backlog: the next connect waits.
     let _first = TcpStream::connect(address).unwrap();
     let config = Config {
-        get_timeout: Duration::from_millis(200),
+        // Shorter than the second below; until then this thread may lose its processor.
+        get_timeout: Duration::from_millis(900),
         connect_timeout: Duration::from_secs(10),
         ..Config::default()
     };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hickory_proto::rr::{Name, RData, Record, RecordType, rdata};
 use ringpool::{Config, ErrorKind, Pool, Protocol, Result, Stream};
 use support::names::{NameServer, add};
-use support::{Server, eventually_async, impatient, on_one_shard, shards};
+use support::{Server, eventually_async, on_one_shard, shards, short_pauses};
 
 /// An echo server on each of the four addresses, all at one port.
 fn four_servers() -> (Vec<Server>, u16) {
@@ -185,7 +185,8 @@ fn d2_a_silent_name_server_is_an_error_in_time() {
     let names = NameServer::new(|_, _, _| false);
     let config = Config {
         resolver: names.resolver(),
-        ..impatient()
+        get_timeout: Duration::from_millis(500),
+        ..Config::default()
     };
     on_one_shard(config, async move || {
         let error = Pool::local()?.get("silent.test:80").await.unwrap_err();
@@ -322,7 +323,7 @@ fn s13_control_bytes_in_names_from_the_network_are_shown_nowhere() {
     });
     let config = Config {
         resolver: names.resolver(),
-        ..impatient()
+        ..short_pauses()
     };
     on_one_shard(config, async move || {
         let pool = Pool::local()?;
@@ -367,9 +368,11 @@ fn c13_an_address_that_takes_connections_and_nothing_else_is_left_at_the_deadlin
     let config = Config {
         resolver: names.resolver(),
         connect_timeout: Duration::from_millis(200),
-        ..Config::default()
+        // On a busy machine the others may be too slow for that now and then.
+        connect_retry_count: 100,
+        ..short_pauses()
     };
-    on_one_shard(config, async move || {
+    let errors = on_one_shard(config, async move || {
         let pool = Pool::local()?.protocol(Large);
         let mut held = Vec::new();
         for _ in 0..12 {
@@ -378,9 +381,11 @@ fn c13_an_address_that_takes_connections_and_nothing_else_is_left_at_the_deadlin
         assert!(held.iter().all(|conn| conn.peer_addr().unwrap().ip() != ip));
         let stats = pool.stats(("four.test", port))?;
         assert_eq!(stats.created, 12);
-        assert!((1..6).contains(&stats.errors), "it is avoided: {stats:?}");
         held.into_iter().for_each(ringpool::Conn::release);
-        Ok(())
+        Ok(stats.errors)
     });
-    assert!(silent.accepted() >= 1);
+    let tries = silent.accepted() as u64;
+    let of_others = errors.saturating_sub(tries);
+    assert!(tries >= 1);
+    assert!(tries < 6 + of_others, "{tries} tries, it is not avoided");
 }

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use ringpool::{CloseReason, Config, ErrorKind, Pool};
-use support::{Server, eventually_async, impatient, on_one_shard, refusing_port, shards};
+use support::{Server, eventually_async, on_one_shard, refusing_port, shards, short_pauses};
 
 #[test]
 fn a_connection_is_opened_once_and_used_again() {
@@ -104,7 +104,7 @@ fn with_connection_releases_on_ok_and_closes_on_err() {
 #[test]
 fn c1_a_refused_connect_says_what_was_being_done() {
     let port = refusing_port();
-    on_one_shard(impatient(), async move || {
+    on_one_shard(short_pauses(), async move || {
         let pool = Pool::local()?;
         let error = pool.get(format!("localhost:{port}")).await.unwrap_err();
         assert!(error.is_connect(), "{error}");
@@ -133,7 +133,8 @@ fn a_get_at_the_limit_waits_in_line_and_then_fails_with_figures() {
     let name = server.name();
     let config = Config {
         max_connections_per_endpoint: 1,
-        ..impatient()
+        get_timeout: Duration::from_millis(500),
+        ..Config::default()
     };
     on_one_shard(config, async move || {
         let pool = Pool::local()?;

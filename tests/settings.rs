@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ringpool::{CloseReason, Config, HealthCheck, Hook, Pool};
+use ringpool::{CloseReason, Config, ErrorKind, HealthCheck, Hook, Pool};
 use support::{Server, eventually_async, on_one_shard};
 
 #[test]
@@ -108,6 +108,31 @@ fn min_idle_is_kept_ready_once_the_endpoint_is_used() {
         let held = pool.get(&*name).await?;
         eventually_async("three are ready", || pool.stats(&*name).unwrap().idle == 3).await;
         held.release();
+        Ok(())
+    });
+}
+
+#[test]
+fn an_endpoint_that_was_warmed_up_serves_its_first_gets_at_once() {
+    let server = Server::echo();
+    let name = server.name();
+    let config = Config {
+        min_idle: 3,
+        connect_retry_count: 0,
+        ..Config::default()
+    };
+    on_one_shard(config, async move || {
+        let pool = Pool::local()?;
+        let endpoint = pool.endpoint(&*name)?;
+        endpoint.warm_up().await?;
+        assert_eq!((endpoint.stats().idle, endpoint.stats().created), (3, 3));
+        let conn = endpoint.try_get()?.expect("an idle connection");
+        conn.release();
+        // Nobody listens there.
+        let nowhere = pool.endpoint("127.0.0.1:1")?;
+        let error = nowhere.warm_up().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connect);
+        assert!(error.to_string().contains("warming"), "{error}");
         Ok(())
     });
 }

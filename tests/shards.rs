@@ -35,6 +35,35 @@ fn a_remote_can_be_awaited_on_another_shard() {
 }
 
 #[test]
+fn statistics_tell_the_cores_apart() {
+    let server = Server::echo();
+    let shards = shards(3, Config::default());
+    let on = |shard: usize, count: usize| {
+        let name = server.name();
+        let work = async move || {
+            let pool = Pool::local()?;
+            let mut held = Vec::new();
+            for _ in 0..count {
+                held.push(pool.get(&*name).await?);
+            }
+            if let Some(conn) = held.pop() {
+                conn.release();
+            }
+            let cores = pool.stats(&*name)?.cores;
+            held.into_iter().for_each(ringpool::Conn::release);
+            Ok::<_, Error>(cores)
+        };
+        shards.run_on(shard, work).unwrap().wait().unwrap().unwrap()
+    };
+    let told = on(2, 3);
+    assert_eq!((told[0].shard, told[0].idle, told[0].in_use), (2, 1, 2));
+    let told = on(0, 2);
+    assert_eq!((told[0].shard, told[0].idle, told[0].in_use), (0, 1, 1));
+    // The other core has published what it gave back, or will at the end of its turn.
+    assert_eq!((told[1].shard, told[1].idle + told[1].in_use), (2, 3));
+}
+
+#[test]
 fn errors_and_panics_reach_the_caller() {
     let failed = shards(2, Config::default())
         .run_on_each(|| async { Err(Error::new(ErrorKind::Protocol, "told so")) });

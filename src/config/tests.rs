@@ -77,13 +77,69 @@ macro_rules! time {
     };
 }
 
+/// Weights for as many addresses.
+fn weighted(count: u16) -> Balance {
+    let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    Balance::Weighted((0..count).map(|port| (address(port), 1)).collect())
+}
+
+/// One endpoint that has a balance of its own.
+fn balances(balance: Balance) -> BTreeMap<Endpoint, Balance> {
+    let endpoint = Endpoint::new("db", 5432).unwrap();
+    [(endpoint, balance)].into()
+}
+
+#[test]
+fn an_endpoint_may_have_a_balance_of_its_own() {
+    let own = Endpoint::new("db", 5432).unwrap();
+    let other = Endpoint::new("db", 5433).unwrap();
+    let config = Config {
+        balance: Balance::PowerOfTwo,
+        balances: balances(Balance::RoundRobin),
+        ..Config::default()
+    };
+    assert_eq!(config.balance_of(&own), &Balance::RoundRobin);
+    assert_eq!(config.balance_of(&other), &Balance::PowerOfTwo);
+}
+
 fn count_rows() -> Vec<Row> {
     vec![
         count!(max_connections_per_endpoint),
+        row!(
+            max_connections_total,
+            [0, 1, 1_000_000],
+            [(
+                1_000_001,
+                "max_connections_total is 1000001, must be 0 to 1000000"
+            )]
+        ),
         count!(max_connections_per_shard),
         count!(max_endpoints),
         count!(max_waiters),
         count!(max_connecting),
+        count!(max_connecting_per_address),
+        row!(
+            balance,
+            [
+                Balance::LeastConnections,
+                Balance::PowerOfTwo,
+                Balance::RoundRobin,
+                weighted(1),
+                weighted(1024),
+            ],
+            [
+                (weighted(0), "balance.weights is 0, must be 1 to 1024"),
+                (weighted(1025), "balance.weights is 1025, must be 1 to 1024"),
+            ]
+        ),
+        row!(
+            balances,
+            [balances(Balance::RoundRobin), balances(weighted(1))],
+            [(
+                balances(weighted(0)),
+                "balances.weights is 0, must be 1 to 1024"
+            )]
+        ),
         Row {
             field: "min_idle",
             accepted: vec![with!(min_idle: 0), with!(min_idle: 64)],
@@ -151,6 +207,14 @@ fn time_rows() -> Vec<Row> {
             [(
                 year_and_more,
                 "health_check_after is 31536000.000000001s, must be 0ns to 31536000s"
+            )]
+        ),
+        row!(
+            shrink_interval,
+            [Duration::ZERO, YEAR],
+            [(
+                year_and_more,
+                "shrink_interval is 31536000.000000001s, must be 0ns to 31536000s"
             )]
         ),
     ]

@@ -103,7 +103,8 @@ impl Machine {
         drop(scopes);
         let world = self.with(|state| {
             let events = take(&mut state.events);
-            (events, take(&mut state.rings), take(&mut state.net))
+            let rings = (take(&mut state.rings), take(&mut state.sockets));
+            (events, rings, take(&mut state.net))
         });
         drop(world);
     }

@@ -132,6 +132,8 @@ faults! {
     Descheduled, "P16", 10_000, "a core does not run for a second";
     CoarseTimer, "M7", 1500, "a timer fires up to 50 ms late";
     // Between cores.
+    MessageFails, "X4 X13", 1500, "a connection cannot be sent to another core's ring";
+    MessageLate, "X10", 2000, "a connection reaches another core's ring late";
     LateWake, "X10", 2000, "a wake-up from another core comes late";
     // Cancellation.
     DropWaiting, "K1 K4 K8", 1200, "a get is dropped where it waits";

@@ -27,7 +27,7 @@ use self::exec::Tasks;
 pub(crate) use self::exec::{Current, Scope, Step, current};
 pub use self::faults::Fault;
 pub(crate) use self::faults::Faults;
-use self::kernel::RingState;
+use self::kernel::{RingState, Socket};
 use self::net::Net;
 use self::schedule::Schedule;
 pub(crate) use self::task::Join;
@@ -70,6 +70,8 @@ pub(crate) struct State {
     pub(crate) trace: Trace,
     events: Schedule,
     rings: BTreeMap<usize, RingState>,
+    /// By number: a socket can be in the tables of several rings.
+    sockets: BTreeMap<u64, Socket>,
     /// Rings made so far: the number of the next one.
     rings_made: usize,
     net: Net,
@@ -118,6 +120,7 @@ impl Machine {
             trace: Trace::default(),
             events: Schedule::default(),
             rings: BTreeMap::new(),
+            sockets: BTreeMap::new(),
             rings_made: 0,
             net: Net::default(),
             next_id: 0,

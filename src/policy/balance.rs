@@ -1,19 +1,27 @@
 //! A name has several addresses; one that gets the connections of every core melts while the
 //! others idle, and one that is dead has the fewest connections of all and would be tried first
-//! for ever. The next connection goes to the address where all cores together hold the fewest for
-//! its weight, of those that its name's owner prefers; addresses that failed lately come last.
+//! for ever. The next connection goes to the address that the endpoint's [`Balance`] says, by default
+//! where all cores together hold the fewest for its weight, of those that its name's owner prefers;
+//! addresses that failed lately come last.
 //!
 //! States of an address: good → suspect (a connect failed, or was overdue: tried last until a pause
 //! has passed, then by one connect at a time) → good (a connection became ready). Beside that:
 //! named by the last answer → missing from a fresh one (used if no other works) → gone (missing
 //! from two, or from one for long); named again, it is as before.
 
-use std::cmp::Ordering;
+mod out;
+mod pick;
+mod slice;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub(crate) use self::pick::Wish;
+pub(crate) use self::slice::Slice;
 use super::backoff;
+use super::event::Busy;
 use super::rng::Rng;
+use crate::balance::Balance;
 use crate::target::Target;
 use crate::time::Tick;
 
@@ -40,6 +48,10 @@ pub(crate) struct Address {
     pub(crate) target: Target,
     /// Connections of all cores, as far as known.
     held: u32,
+    /// How busy all cores keep it, where that matters.
+    busy: Busy,
+    /// When it was dialed last, in turns.
+    turn: u64,
     dialing: u32,
     failures: u32,
     /// When it failed last.
@@ -49,12 +61,18 @@ pub(crate) struct Address {
     return_at: Tick,
     /// Attempts since the last that succeeded.
     returns: u32,
+    /// It was tried once because others use it, since it was good last.
+    was_trusted: bool,
+    /// Its place among those that are as good, and how many those are.
+    rank: (u32, u32),
+    /// Out for all cores: when it may be probed.
+    out: Option<Tick>,
+    /// It was out, and nobody here has used a connection there since.
+    is_unproved: bool,
     /// Fresh answers in a row that lacked it.
     missing: u32,
     /// When the first of those is enough.
     hold_until: Tick,
-    /// The answer before the last did not name it.
-    is_new: bool,
 }
 
 /// What is known of all addresses of one family together: a host whose way out is broken for IPv6
@@ -65,25 +83,6 @@ struct Family {
     /// Races in a row that its addresses lost to the other family.
     lost: u32,
     suspect_until: Tick,
-}
-
-/// How good an address is for the next attempt: the least is the best.
-#[derive(Debug, Clone, Copy)]
-struct Rank {
-    /// Suspect, missing; then the priority, which goes before what is a guess: whether it is of the
-    /// family that is not wanted, and how well this host can reach it.
-    class: (bool, bool, u16, bool, u16),
-    held: u64,
-    share: u64,
-}
-
-impl Rank {
-    /// Within a class, the connections that it would have relative to its share decide.
-    fn compare(&self, other: &Self) -> Ordering {
-        let mine = (self.held + 1).saturating_mul(other.share);
-        let theirs = (other.held + 1).saturating_mul(self.share);
-        self.class.cmp(&other.class).then(mine.cmp(&theirs))
-    }
 }
 
 /// What an address is for the balance of the connections that exist.
@@ -97,29 +96,6 @@ pub(crate) struct Place {
     pub(crate) gives: bool,
     /// One of a lower priority number is good: all of its connections are to move.
     pub(crate) is_backup: bool,
-    /// The answer before the last did not name it.
-    pub(crate) is_new: bool,
-}
-
-/// What an attempt wants of its address.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wish<'a> {
-    /// What its race has tried.
-    pub(crate) tried: &'a [SocketAddr],
-    /// When its race began.
-    pub(crate) since: Tick,
-    /// The address that is so slow that its whole family may be.
-    pub(crate) beside: Option<SocketAddr>,
-}
-
-impl Wish<'_> {
-    /// Whether `entry` is of no use for it: tried in vain by this race, or by another meanwhile.
-    /// What fails for one is not tried by the others beside it: a name with many closed ports would
-    /// have each of them dialed by each (S17).
-    fn rejects(&self, entry: &Address) -> bool {
-        let failed = entry.failures > 0 && entry.failed_at >= self.since;
-        failed || self.tried.contains(&entry.target.address)
-    }
 }
 
 impl Address {
@@ -127,15 +103,20 @@ impl Address {
         Self {
             target,
             held: 0,
+            busy: Busy::default(),
+            turn: 0,
             dialing: 0,
             failures: 0,
             failed_at: Tick::ZERO,
             suspect_until: Tick::ZERO,
             return_at: Tick::ZERO,
             returns: 0,
+            was_trusted: false,
+            rank: (0, 1),
+            out: None,
+            is_unproved: false,
             missing: 0,
             hold_until: Tick::NEVER,
-            is_new: true,
         }
     }
 
@@ -148,6 +129,14 @@ impl Address {
         self.returns = self.returns.saturating_add(1);
         let pause = backoff::delay(self.returns, SUSPECT_FIRST, RETURN_CAP, rng);
         self.return_at = now.plus(pause);
+    }
+
+    /// A connection there became ready, here or on another core.
+    fn is_good_again(&mut self) {
+        self.failures = 0;
+        self.failed_at = Tick::ZERO;
+        (self.suspect_until, self.return_at) = (Tick::ZERO, Tick::ZERO);
+        self.was_trusted = false;
     }
 
     fn is_v6(&self) -> bool {
@@ -169,6 +158,13 @@ pub(crate) struct Addresses {
     list: Vec<Address>,
     /// IPv4 and IPv6.
     families: [Family; 2],
+    balance: Balance,
+    /// Connects so far.
+    turns: u64,
+    /// Those of them that this core works on.
+    pub(super) slice: Slice,
+    /// Some were out, and are unproved.
+    some_unproved: bool,
 }
 
 /// What is known of them.
@@ -199,15 +195,15 @@ impl Addresses {
         let mut old = std::mem::take(&mut self.list);
         for target in targets {
             let known = |entry: &Address| entry.target.address == target.address;
+            let target = self.weighed(*target);
             let entry = match old.iter().position(known) {
                 Some(at) => Address {
-                    target: *target,
+                    target,
                     missing: 0,
                     hold_until: Tick::NEVER,
-                    is_new: false,
                     ..old.remove(at)
                 },
-                None => Address::new(*target),
+                None => Address::new(target),
             };
             self.list.push(entry);
         }
@@ -224,13 +220,32 @@ impl Addresses {
                 self.list.push(entry);
             }
         }
+        self.rank();
         self.list.len() < before
+    }
+
+    fn rank(&mut self) {
+        let ranks = slice::ranks(self.list.iter().map(|entry| &entry.target));
+        for (entry, rank) in self.list.iter_mut().zip(ranks) {
+            entry.rank = rank;
+        }
+    }
+
+    /// The target with the weight that it has by the balance.
+    fn weighed(&self, target: Target) -> Target {
+        let weight = match &self.balance {
+            Balance::LeastConnections | Balance::PowerOfTwo => target.weight,
+            Balance::RoundRobin => 1,
+            Balance::Weighted(weights) => weights.get(target.address).unwrap_or(target.weight),
+        };
+        Target { weight, ..target }
     }
 
     fn is_suspect(&self, now: Tick, entry: &Address) -> bool {
         let family = &self.families[usize::from(entry.is_v6())];
         let is_probed = family.lost > 0 && family.dialing > 0;
-        entry.is_suspect(now) || now < family.suspect_until || is_probed
+        let is_out = entry.out.is_some();
+        is_out || entry.is_suspect(now) || now < family.suspect_until || is_probed
     }
 
     /// When the next missing address is gone.
@@ -243,6 +258,7 @@ impl Addresses {
     pub(crate) fn drop_held(&mut self, now: Tick) -> bool {
         let before = self.list.len();
         self.list.retain(|entry| entry.hold_until > now);
+        self.rank();
         self.list.len() < before
     }
 
@@ -253,6 +269,34 @@ impl Addresses {
         }
     }
 
+    /// Notes how busy all cores keep them, in the order of the last answer.
+    pub(crate) fn note_busy(&mut self, busy: &[Busy]) {
+        for (address, busy) in self.list.iter_mut().zip(busy) {
+            address.busy = *busy;
+        }
+    }
+
+    /// The address's share of the load, beside those of the others; 1 if it is gone.
+    pub(crate) fn share(&self, address: SocketAddr) -> u64 {
+        self.position(address).map_or(1, |at| self.list[at].share())
+    }
+
+    /// How connections are spread from now on; before there are any addresses.
+    pub(crate) fn set_balance(&mut self, balance: Balance) {
+        self.balance = balance;
+    }
+
+    /// Those at the places in the list that `wanted` says.
+    pub(crate) fn those(&self, wanted: impl Fn(usize) -> bool) -> Vec<SocketAddr> {
+        let all = self.list.iter().enumerate().filter(|it| wanted(it.0));
+        all.map(|it| it.1.target.address).collect()
+    }
+
+    /// What all cores hold, as last noted, in the order of the list.
+    pub(crate) fn held(&self) -> Vec<u32> {
+        self.list.iter().map(|entry| entry.held).collect()
+    }
+
     /// What each is for the balance of the connections that exist, in the order of the list.
     pub(crate) fn places(&self, now: Tick) -> Vec<Place> {
         let good = self.list.iter().filter(|entry| self.is_good(now, entry));
@@ -261,13 +305,14 @@ impl Addresses {
         let place = |entry: &Address| {
             let is_preferred = Some(entry.target.preference()) == best;
             let is_good = is_preferred && self.is_good(now, entry);
+            let is_beside = self.slice.lacks(entry.rank.0, entry.rank.1);
             let is_backup = first.is_some_and(|first| entry.target.priority > first);
             Place {
                 share: if is_good { entry.share() } else { 0 },
-                takes: is_good && entry.missing == 0,
-                gives: is_preferred || is_backup || entry.missing > 0,
+                takes: is_good && entry.missing == 0 && !is_beside,
+                // A server that is full refuses one more, and those that it has are good.
+                gives: is_good || is_backup || entry.missing > 0,
                 is_backup,
-                is_new: entry.is_new,
             }
         };
         self.list.iter().map(place).collect()
@@ -283,6 +328,11 @@ impl Addresses {
         let all = self.list.iter();
         let good = all.filter(|entry| entry.missing == 0 && self.is_good(now, entry));
         good.map(|entry| entry.target.priority).min()
+    }
+
+    /// When it was dialed last, in connects.
+    pub(crate) fn turn(&self, address: SocketAddr) -> u64 {
+        self.position(address).map_or(0, |at| self.list[at].turn)
     }
 
     /// Whether some are used only if others fail.
@@ -320,48 +370,6 @@ impl Addresses {
 
 /// Attempts.
 impl Addresses {
-    /// The best address for an attempt.
-    pub(crate) fn pick(&self, now: Tick, wish: &Wish<'_>, rng: &mut Rng) -> Option<SocketAddr> {
-        let mut best: Option<Rank> = None;
-        let mut chosen = None;
-        let mut ties = 0;
-        for entry in self.list.iter().filter(|entry| !wish.rejects(entry)) {
-            let rank = self.rank(now, wish, entry);
-            let order = best.map_or(Ordering::Less, |best| rank.compare(&best));
-            if order == Ordering::Less {
-                best = Some(rank);
-                ties = 0;
-            }
-            if order != Ordering::Greater {
-                ties += 1;
-                // Each of n ties ends up chosen with probability 1/n.
-                if rng.below(ties) == 0 {
-                    chosen = Some(entry.target.address);
-                }
-            }
-        }
-        chosen
-    }
-
-    fn rank(&self, now: Tick, wish: &Wish<'_>, entry: &Address) -> Rank {
-        let slow = wish.beside.map(|slow| slow.is_ipv6());
-        let is_like_slow = slow == Some(entry.is_v6());
-        let (is_suspect, is_missing) = (self.is_suspect(now, entry), entry.missing > 0);
-        let Target {
-            priority, group, ..
-        } = entry.target;
-        Rank {
-            class: (is_suspect, is_missing, priority, is_like_slow, group),
-            held: u64::from(entry.held),
-            share: entry.share(),
-        }
-    }
-
-    /// Whether [`pick`](Self::pick) would find none.
-    pub(crate) fn are_spent(&self, wish: &Wish<'_>) -> bool {
-        self.list.iter().all(|entry| wish.rejects(entry))
-    }
-
     fn find(&mut self, address: SocketAddr) -> Option<&mut Address> {
         let mut all = self.list.iter_mut();
         all.find(|entry| entry.target.address == address)
@@ -371,14 +379,17 @@ impl Addresses {
     pub(crate) fn dialing(&mut self, address: SocketAddr) {
         let family = self.family(address);
         family.dialing = family.dialing.saturating_add(1);
+        self.turns += 1;
+        let turn = self.turns;
         if let Some(entry) = self.find(address) {
+            entry.turn = turn;
             entry.dialing = entry.dialing.saturating_add(1);
             entry.held = entry.held.saturating_add(1);
         }
     }
 
-    /// The connect became a ready connection.
-    pub(crate) fn succeeded(&mut self, address: SocketAddr) {
+    /// The connect became a ready connection. Returns whether some had failed before.
+    pub(crate) fn succeeded(&mut self, address: SocketAddr) -> bool {
         let family = self.family(address);
         *family = Family {
             dialing: family.dialing.saturating_sub(1),
@@ -386,11 +397,12 @@ impl Addresses {
         };
         if let Some(entry) = self.find(address) {
             entry.dialing = entry.dialing.saturating_sub(1);
-            entry.failures = 0;
-            entry.failed_at = Tick::ZERO;
-            (entry.suspect_until, entry.return_at) = (Tick::ZERO, Tick::ZERO);
+            let had_failed = entry.failures > 0;
+            entry.is_good_again();
             entry.returns = 0;
+            return had_failed;
         }
+        false
     }
 
     /// The connect failed.

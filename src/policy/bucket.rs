@@ -5,9 +5,13 @@ use std::rc::Rc;
 
 use super::balance::Addresses;
 use super::counts::Counts;
+use super::eject::Probes;
+use super::event::ConnKey;
+use super::flight::Flights;
 use super::list::List;
-use super::moves::Moves;
+use super::plan::Moves;
 use super::race::Race;
+use super::shrink::Need;
 use crate::error::Error;
 use crate::time::Tick;
 
@@ -20,6 +24,22 @@ pub(crate) enum Permit {
     Asked,
     /// Answered by `PermitQueued`.
     Queued,
+}
+
+/// What the endpoint expects of other cores while its request for a permit is queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expects {
+    None,
+    /// A connection in this slot; also one that it declined and that is not free yet.
+    Slot(ConnKey),
+    /// Nothing by this request: the slot could not be kept open.
+    Refused,
+}
+
+impl Expects {
+    fn has_slot(self) -> bool {
+        matches!(self, Self::Slot(_))
+    }
 }
 
 /// One endpoint.
@@ -37,10 +57,23 @@ pub(crate) struct Bucket {
     /// Connections in use that have capacity for more.
     pub(crate) partial: List,
     pub(crate) last_get: Tick,
+    /// Its first gets are to find connections.
+    pub(crate) warmed: bool,
     /// Another core waits for a permit since then.
     pub(crate) demand: Option<Tick>,
+    /// When that is long enough to take one of the last idle ones; [`Tick::NEVER`] if there is no
+    /// such deadline in the timers.
+    pub(crate) give_at: Tick,
+    /// Its connections stay on the core that opened them.
+    pub(crate) stays: bool,
+    /// The slot into which another core may put a connection.
+    pub(crate) expects: Expects,
+    /// When its connections were cleared last.
+    pub(crate) cleared: Option<Tick>,
 
     pub(crate) addresses: Addresses,
+    /// How busy this core keeps each.
+    pub(crate) flights: Flights,
     pub(crate) expires: Tick,
     /// When the name is asked for again though nobody needs an address now; zero if never.
     pub(crate) refresh_at: Tick,
@@ -63,6 +96,10 @@ pub(crate) struct Bucket {
     pub(crate) parked: Option<u64>,
     /// Connections that change their address.
     pub(crate) moves: Moves,
+    /// How many it needs.
+    pub(crate) need: Need,
+    /// Its addresses that are out for all cores.
+    pub(crate) probes: Probes,
     /// Users that a connection of this endpoint takes at once, by the last one that told.
     pub(crate) capacity: u32,
 
@@ -78,6 +115,10 @@ pub(crate) struct Bucket {
     pub(crate) retry_at: Tick,
     /// No new opening for the sake of `min_idle` before then.
     pub(crate) warm_at: Tick,
+    /// How often there was no permit for them, or no slot, since there was one.
+    pub(crate) extras_pauses: u32,
+    /// When the last of those pauses ends.
+    pub(crate) extras_at: Tick,
     /// The deadline in the timers; [`Tick::NEVER`] if there is none.
     pub(crate) timer: Tick,
     pub(crate) last_error: Option<Error>,
@@ -93,8 +134,14 @@ impl Bucket {
             idle: List::default(),
             partial: List::default(),
             last_get: now,
+            warmed: false,
             demand: None,
+            give_at: Tick::NEVER,
+            stays: false,
+            expects: Expects::None,
+            cleared: None,
             addresses: Addresses::default(),
+            flights: Flights::default(),
             expires: Tick::ZERO,
             refresh_at: Tick::ZERO,
             answered: false,
@@ -108,6 +155,8 @@ impl Bucket {
             next_race: 0,
             parked: None,
             moves: Moves::default(),
+            need: Need::default(),
+            probes: Probes::default(),
             capacity: 1,
             failures: 0,
             round: 0,
@@ -115,6 +164,8 @@ impl Bucket {
             failed_mark: 0,
             retry_at: Tick::ZERO,
             warm_at: Tick::ZERO,
+            extras_pauses: 0,
+            extras_at: Tick::ZERO,
             timer: Tick::NEVER,
             last_error: None,
         }
@@ -127,6 +178,7 @@ impl Bucket {
             && self.permits == 0
             && self.permit == Permit::None
             && !self.resolving
+            && !self.expects.has_slot()
     }
 
     /// Openings under way.

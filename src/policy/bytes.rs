@@ -4,7 +4,8 @@
 //! Promise: every sequence of bytes is a history, and bytes that do not matter to one step do not
 //! shift the next: a step is always three bytes, so that a part cut out or copied stays a part.
 
-use super::model::{Bounds, Op, Run};
+use super::model::Run;
+use super::op::{Bounds, Op};
 
 /// Bytes in front that choose the bounds.
 const BOUNDS: usize = 4;
@@ -38,6 +39,7 @@ fn bounds(front: &[u8]) -> Bounds {
         uses: u64::from(at(2) / 7 % 5),
         health_check: at(3) % 2 == 1,
         ttl: u64::from(at(3) / 2 % 8),
+        elsewhere: usize::from(at(3) / 16 % 5).checked_sub(1),
     }
 }
 
@@ -56,11 +58,15 @@ fn op(what: u8, first: u8, second: u8) -> Op {
             13..21 => Op::Answer(any),
             21 => Op::Renew(endpoint),
             22..25 => Op::Refuse(any),
-            25..27 => Op::Pass(u64::from(first) * 12 + u64::from(second)),
+            25 => Op::Pass(u64::from(first) * 12 + u64::from(second)),
             27 => Op::Change(first % 32, !second.is_multiple_of(4)),
             28 => Op::Demand(endpoint, second.is_multiple_of(2)),
+            26 => Op::Receive(any, usize::from(second)),
             29 => Op::Break(any),
             30 => Op::Stray(u32::from(first % 8), second % 8),
+            _ if second.is_multiple_of(2) => {
+                Op::Eject(endpoint, second / 2 % 32, u64::from(first) * 12)
+            }
             _ => Op::Clear(endpoint),
         },
     }
@@ -96,7 +102,8 @@ mod tests {
     #[test]
     fn every_step_can_be_meant() {
         let mut kinds: Vec<_> = (0..=255)
-            .map(|what| std::mem::discriminant(&op(what, 0, 0)))
+            .flat_map(|what| [op(what, 0, 0), op(what, 0, 1)])
+            .map(|op| std::mem::discriminant(&op))
             .collect();
         let mut distinct = Vec::new();
         kinds.retain(|kind| {
@@ -104,6 +111,6 @@ mod tests {
             distinct.push(*kind);
             new
         });
-        assert_eq!(kinds.len(), 14);
+        assert_eq!(kinds.len(), 16);
     }
 }

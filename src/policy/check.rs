@@ -2,12 +2,10 @@
 //! everything from the connections themselves.
 
 use super::PoolPolicy;
-use super::bucket::Bucket;
-#[cfg(feature = "sim")]
-use super::bucket::Permit;
+use super::bucket::{Bucket, Expects, Permit};
 use super::conn::{Conn, Place, Stage};
 use super::counts::Counts;
-use super::event::{ConnKey, EndpointKey};
+use super::event::{CloseReason, ConnKey, EndpointKey};
 use super::settings::ATTEMPT_FLOOR;
 use super::timers::Timer;
 use crate::slot::Key;
@@ -39,6 +37,10 @@ impl PoolPolicy {
                 Stage::Ready => "InUse",
                 Stage::Checking => "Checking",
                 Stage::Closing(_) => "Closing",
+                Stage::Leaving => "Leaving",
+                Stage::Expected => "Expected",
+                Stage::Declined => "Declined",
+                Stage::Claimed => "Claimed",
             },
             idle: conn.stage == Stage::Ready && conn.uses == 0,
         })
@@ -65,7 +67,8 @@ impl PoolPolicy {
 
     /// How many connections there are.
     pub(crate) fn conn_count(&self) -> usize {
-        self.conns.len()
+        let conns = self.conns.iter().filter(|(_, conn)| conn.exists());
+        conns.count()
     }
 
     /// How many permits it believes to hold for the endpoint.
@@ -90,48 +93,34 @@ impl PoolPolicy {
             let counts = &bucket.counts;
             self.check_gauges(counts, conns().map(|(_, conn)| conn));
             let ready = conns().filter(|(_, conn)| conn.was_ready).count() as u64;
-            assert_eq!(counts.created, counts.closed + ready, "created and closed");
+            assert_eq!(
+                counts.created + counts.received,
+                counts.closed + counts.handed_over + ready,
+                "created and closed"
+            );
             assert_eq!(counts.waiters as usize, bucket.waiting.len());
             let parked = u32::from(bucket.parked.is_some());
-            assert_eq!(bucket.permits, counts.slots() + parked, "permits");
+            let given = Stage::Closing(CloseReason::HandedOver);
+            let given = conns().filter(|(_, conn)| conn.stage == given).count() as u32;
+            assert_eq!(bucket.permits + given, counts.slots() + parked, "permits");
+            self.check_expected(endpoint, bucket);
             timers += self.check_races(endpoint, bucket);
-            assert!(bucket.waiting.len() <= self.settings.max_waiters);
-            let queued = self.slot_queue.iter().filter(|q| **q == endpoint).count();
-            assert_eq!(queued, parked as usize, "the slot queue");
-            self.check_list(&bucket.idle.keys(&self.conns, |c| &c.links), Place::Idle);
-            self.check_list(
-                &bucket.partial.keys(&self.conns, |c| &c.links),
-                Place::Partial,
-            );
-            let numbers = bucket.waiting.keys(&self.waiters, |w| &w.links);
-            let numbers: Vec<_> = numbers
-                .into_iter()
-                .filter_map(|key| self.waiters.get(key).map(|waiter| waiter.number))
-                .collect();
-            assert!(numbers.is_sorted(), "waiters are in the order of arrival");
-            if counts.waiters > counts.checking {
-                assert!(bucket.idle.is_empty(), "idle while a get waits");
-                assert!(bucket.partial.is_empty(), "capacity while a get waits");
-            }
+            self.check_flights(endpoint, bucket);
+            self.check_queues(endpoint, bucket);
+            timers += self.check_moments(endpoint, bucket);
             waiting += bucket.waiting.len();
             idle += bucket.idle.len();
-            let look_at = bucket.moves.look_at();
-            if look_at > Tick::ZERO && !self.draining {
-                assert!(bucket.timer <= look_at, "nobody looks at the backups");
-            }
-            if bucket.timer != Tick::NEVER {
-                assert!(self.timers.contains(bucket.timer, Timer::Retry(endpoint)));
-                timers += 1;
-            }
         }
         assert_eq!(waiting, self.waiters.len());
         assert_eq!(idle, self.ages.len());
         let ages = self.ages.keys(&self.conns, |c| &c.age);
         let since = ages.iter().filter_map(|key| self.conns.get(*key));
         assert!(since.map(|conn| conn.idle_since).is_sorted(), "by age");
-        let closing = self.conns.iter();
-        let closing = closing.filter(|(_, conn)| matches!(conn.stage, Stage::Closing(_)));
+        let stages = || self.conns.iter().map(|(_, conn)| conn.stage);
+        let closing = stages().filter(|it| matches!(it, Stage::Closing(_) | Stage::Declined));
         assert_eq!(self.closing, closing.count());
+        let expected = stages().filter(|it| *it == Stage::Expected);
+        assert_eq!(self.expected, expected.count());
         assert!(
             self.timers.len() <= timers + waiting + self.conns.len(),
             "timers"
@@ -143,6 +132,67 @@ impl PoolPolicy {
         for (key, conn) in self.conns.iter() {
             assert!(conn.stage == Stage::Checking || never_later(key, conn));
         }
+    }
+
+    /// The endpoint's lists are what their members say.
+    fn check_queues(&self, endpoint: EndpointKey, bucket: &Bucket) {
+        let counts = &bucket.counts;
+        assert!(bucket.waiting.len() <= self.settings.max_waiters);
+        let queued = self.slot_queue.iter().filter(|q| **q == endpoint).count();
+        assert_eq!(
+            queued,
+            usize::from(bucket.parked.is_some()),
+            "the slot queue"
+        );
+        self.check_list(&bucket.idle.keys(&self.conns, |c| &c.links), Place::Idle);
+        self.check_list(
+            &bucket.partial.keys(&self.conns, |c| &c.links),
+            Place::Partial,
+        );
+        let numbers = bucket.waiting.keys(&self.waiters, |w| &w.links);
+        let numbers: Vec<_> = numbers
+            .into_iter()
+            .filter_map(|key| self.waiters.get(key).map(|waiter| waiter.number))
+            .collect();
+        assert!(numbers.is_sorted(), "waiters are in the order of arrival");
+        if counts.waiters > counts.checking {
+            assert!(bucket.idle.is_empty(), "idle while a get waits");
+            assert!(bucket.partial.is_empty(), "capacity while a get waits");
+        }
+    }
+
+    /// Returns how many of the endpoint's own moments are in the timers.
+    fn check_moments(&self, endpoint: EndpointKey, bucket: &Bucket) -> usize {
+        let look_at = bucket.moves.look_at();
+        if look_at > Tick::ZERO && !self.draining {
+            assert!(bucket.timer <= look_at, "nobody looks at the backups");
+        }
+        let moments = [
+            (bucket.timer, Timer::Retry(endpoint)),
+            (bucket.give_at, Timer::Give(endpoint)),
+        ];
+        let armed = || moments.iter().filter(|(at, _)| *at != Tick::NEVER);
+        for (at, timer) in armed() {
+            assert!(self.timers.contains(*at, *timer));
+        }
+        armed().count()
+    }
+
+    /// What counts as busy is what the connections to each address are.
+    fn check_flights(&self, endpoint: EndpointKey, bucket: &Bucket) {
+        let all = self.conns.iter().map(|(_, conn)| conn);
+        let own: Vec<&Conn> = all
+            .filter(|conn| conn.endpoint == endpoint && conn.exists())
+            .collect();
+        let mut conns = 0;
+        for flight in bucket.flights.iter() {
+            let there = || own.iter().filter(|conn| conn.address == flight.address);
+            assert_eq!(flight.conns as usize, there().count(), "connections there");
+            let uses: u32 = there().map(|conn| conn.uses).sum();
+            assert_eq!(flight.uses, uses, "uses there");
+            conns += flight.conns as usize;
+        }
+        assert_eq!(conns, own.len(), "connections that count nowhere");
     }
 
     /// Returns how many of the endpoint's races have a deadline.
@@ -182,10 +232,28 @@ impl PoolPolicy {
         timers
     }
 
+    /// A slot for a connection of another core is the only one, and kept for a queued request.
+    fn check_expected(&self, endpoint: EndpointKey, bucket: &Bucket) {
+        let slots = self.conns.iter();
+        let slots = slots.filter(|(_, conn)| conn.endpoint == endpoint && !conn.exists());
+        let slots: Vec<_> = slots.collect();
+        match bucket.expects {
+            Expects::Slot(key) => {
+                assert_eq!(slots.len(), 1, "slots for another core's connection");
+                assert_eq!(ConnKey(slots[0].0), key);
+                let is_open = slots[0].1.stage == Stage::Expected;
+                assert!(!is_open || bucket.permit == Permit::Queued, "expects");
+            }
+            Expects::None | Expects::Refused => assert!(slots.is_empty(), "nobody's slot"),
+        }
+    }
+
     fn check_gauges<'a>(&self, counts: &Counts, conns: impl Iterator<Item = &'a Conn>) {
         let mut found = Counts::default();
         for conn in conns {
-            *conn.gauge(&mut found) += 1;
+            if let Some(gauge) = conn.gauge(&mut found) {
+                *gauge += 1;
+            }
             assert!(conn.uses <= conn.capacity);
             let is_partial = conn.stage == Stage::Ready
                 && conn.uses > 0

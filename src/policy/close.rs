@@ -20,7 +20,7 @@ impl PoolPolicy {
         let Some(conn) = self.conns.get(key.0) else {
             return;
         };
-        if matches!(conn.stage, Stage::Closing(_)) {
+        if matches!(conn.stage, Stage::Closing(_)) || !conn.exists() {
             return;
         }
         let endpoint = conn.endpoint;
@@ -32,7 +32,9 @@ impl PoolPolicy {
             self.timers.remove(conn.deadline, Timer::Lifetime(key));
         }
         if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
-            *conn.gauge(&mut bucket.counts) -= 1;
+            if let Some(gauge) = conn.gauge(&mut bucket.counts) {
+                *gauge -= 1;
+            }
             bucket.counts.closing += 1;
             bucket.counts.closed_by[reason as usize] += 1;
         }
@@ -47,12 +49,21 @@ impl PoolPolicy {
         let Some(conn) = self.conns.get_mut(key.0) else {
             return;
         };
-        if conn.uses == 0 {
-            self.close(key, reason);
-            return;
-        }
-        conn.condemn(reason);
         let endpoint = conn.endpoint;
+        match conn.stage {
+            Stage::Expected => return self.decline(endpoint),
+            // It is another core's, or comes back and is closed then.
+            Stage::Leaving => {
+                conn.condemn(reason);
+                self.actions.push_back(Action::Recall {
+                    conn: key,
+                    endpoint,
+                });
+                return;
+            }
+            _ if conn.uses == 0 => return self.close(key, reason),
+            _ => conn.condemn(reason),
+        }
         self.displace(endpoint, key.0);
     }
 
@@ -72,9 +83,10 @@ impl PoolPolicy {
         let conn = self.conns.get_mut(key.0)?;
         let endpoint = conn.endpoint;
         match conn.stage {
-            Stage::Dialing => return None,
+            Stage::Dialing | Stage::Expected | Stage::Declined | Stage::Claimed => return None,
             // Its end was on its way here when something else closed it.
             Stage::Closing(_) => {}
+            Stage::Leaving => conn.condemn(reason),
             Stage::Initialising => {
                 let error = Error::new(ErrorKind::Closed, "the connection ended").context(format!(
                     "initialising the connection to tcp:{}",
@@ -85,8 +97,8 @@ impl PoolPolicy {
             }
             Stage::Ready | Stage::Checking => {
                 if conn.total_uses == 0 {
-                    // A server that drops what nobody used yet would be dialed without end.
-                    self.pause_extras(now, endpoint);
+                    self.pause_replacements(now, endpoint);
+                    self.report_death(now, key, reason);
                 }
                 self.condemn(key, reason);
                 self.settle(now, endpoint);
@@ -96,19 +108,41 @@ impl PoolPolicy {
     }
 
     pub(super) fn closed(&mut self, now: Tick, key: ConnKey) -> Option<()> {
-        let Stage::Closing(reason) = self.conns.get(key.0)?.stage else {
-            return None;
+        let reason = match self.conns.get(key.0)?.stage {
+            Stage::Closing(reason) => reason,
+            Stage::Expected | Stage::Declined | Stage::Claimed => {
+                return self.slot_is_free(now, key);
+            }
+            _ => return None,
         };
         let conn = self.conns.remove(key.0)?;
         self.closing -= 1;
         let bucket = self.endpoints.get_mut(conn.endpoint.0)?;
         bucket.counts.closing -= 1;
         if reason == CloseReason::Rebalanced {
-            bucket.moves.resume(Tick::NEVER);
+            bucket.moves.has_room();
+            bucket.probes.has_room();
+        }
+        if reason == CloseReason::HandedOver {
+            // Its permit went with it.
+            bucket.counts.handed_over += 1;
+            bucket.flights.leave(conn.spot);
+            self.slots_freed(now);
+            self.settle(now, conn.endpoint);
+            return Some(());
         }
         if conn.was_ready {
             bucket.counts.closed += 1;
             self.notify(conn.endpoint, key, Hook::Closed(reason));
+        }
+        if reason == CloseReason::Rebalanced && self.takes_place(now, conn.endpoint) {
+            if let Some(bucket) = self.endpoints.get_mut(conn.endpoint.0) {
+                bucket.flights.leave(conn.spot);
+            }
+            self.begin_race(now, conn.endpoint);
+            self.slots_freed(now);
+            self.settle(now, conn.endpoint);
+            return Some(());
         }
         self.left(now, key, conn);
         Some(())
@@ -139,8 +173,10 @@ impl PoolPolicy {
         }
     }
 
-    /// Closes idle connections for the openings that wait for a slot, the longest idle first.
+    /// Frees slots for the openings that wait for one: first those that have no connection, then
+    /// those of idle connections, the longest idle first.
     pub(super) fn evict_for_slots(&mut self) {
+        self.decline_for_slots();
         while self.closing < self.slot_queue.len()
             && let Some(oldest) = self.ages.first()
         {
@@ -159,6 +195,7 @@ impl PoolPolicy {
         for endpoint in endpoints {
             self.disarm(endpoint);
             self.fail_waiters(endpoint, u64::MAX, &draining());
+            self.decline(endpoint);
             let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
                 continue;
             };

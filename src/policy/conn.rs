@@ -4,11 +4,15 @@
 //! (no uses) or in use by up to `capacity` users; one that is condemned takes no further use and
 //! closes when its last use ends. Every stage but Dialing, which may also end in a failure that
 //! leaves nothing, leads to Closing. Securing (TLS) will stand between Dialing and Initialising.
+//!
+//! One that is given to another core is Leaving: → Closing (taken there), or Checking or Closing
+//! (returned). There its slot was Expected: → Checking (it came), or Declined → gone.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::counts::Counts;
 use super::event::{CloseReason, EndpointKey};
+use super::flight::Spot;
 use super::list::Links;
 use crate::error::Error;
 use crate::time::Tick;
@@ -26,6 +30,26 @@ pub(crate) enum Stage {
     Checking,
     /// `Close` was asked; `Closed` has not come.
     Closing(CloseReason),
+    /// `Give` was asked: it is on its way to another core, and this core's until that has it.
+    Leaving,
+    /// No connection yet: a slot into which another core may put one.
+    Expected,
+    /// The same when none is wanted any more: `Unexpect` was asked, `Closed` has not come.
+    Declined,
+    /// The same while another core sends to it: only that one knows when it will be free.
+    Claimed,
+}
+
+/// What a connection that is Checking is looked at for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Its health, which the protocol knows.
+    #[default]
+    None,
+    /// What came while nobody watched. Nothing is sent, so that it idles on as before.
+    Only,
+    /// The same, and then its health: it was idle so long that this is in doubt.
+    First,
 }
 
 /// Which of its endpoint's lists a Ready connection is in.
@@ -63,6 +87,10 @@ pub(crate) struct Conn {
     /// It takes no further use, for this reason.
     pub(crate) condemned: Option<CloseReason>,
     pub(crate) idle_since: Tick,
+    /// When it was ready for its first use, on whatever core.
+    pub(crate) opened: Tick,
+    /// What is looked for while it is Checking.
+    pub(crate) look: Look,
     /// When it will have been idle too long.
     pub(crate) idle_until: Tick,
     /// Until Ready the end of the time to open it, then the end of its life.
@@ -72,6 +100,10 @@ pub(crate) struct Conn {
     /// Its place among all idle connections by age.
     pub(crate) age: Links,
     pub(crate) address: SocketAddr,
+    /// Where its uses count.
+    pub(crate) spot: Spot,
+    /// When its last use began, where that matters.
+    pub(crate) taken_at: Tick,
     /// Present until Ready, unless its race was won by another.
     pub(crate) attempt: Option<Box<Attempt>>,
     /// Whether it was Ready once.
@@ -82,26 +114,51 @@ impl Conn {
     pub(crate) fn dialing(
         endpoint: EndpointKey,
         address: SocketAddr,
+        spot: Spot,
         deadline: Tick,
         attempt: Attempt,
     ) -> Self {
         Self {
+            spot,
+            attempt: Some(Box::new(attempt)),
+            ..Self::new(endpoint, Stage::Dialing, address, deadline)
+        }
+    }
+
+    /// A slot without a connection, for one that another core may give.
+    pub(crate) fn expected(endpoint: EndpointKey) -> Self {
+        let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        Self::new(endpoint, Stage::Expected, nowhere, Tick::NEVER)
+    }
+
+    fn new(endpoint: EndpointKey, stage: Stage, address: SocketAddr, deadline: Tick) -> Self {
+        Self {
             endpoint,
-            stage: Stage::Dialing,
+            stage,
             place: Place::None,
             uses: 0,
             capacity: 1,
             total_uses: 0,
             condemned: None,
             idle_since: Tick::ZERO,
+            opened: Tick::ZERO,
+            look: Look::None,
             idle_until: Tick::NEVER,
             deadline,
             links: Links::default(),
             age: Links::default(),
             address,
-            attempt: Some(Box::new(attempt)),
+            spot: Spot::NONE,
+            taken_at: Tick::ZERO,
+            attempt: None,
             was_ready: false,
         }
+    }
+
+    /// Whether there is a connection in the slot, or one is being opened there.
+    pub(crate) fn exists(&self) -> bool {
+        let without = [Stage::Expected, Stage::Declined, Stage::Claimed];
+        !without.contains(&self.stage)
     }
 
     /// It takes no further use. The first reason stays, but for those that may pass: the address
@@ -117,15 +174,16 @@ impl Conn {
         }
     }
 
-    /// The gauge that counts it.
-    pub(crate) fn gauge<'a>(&self, counts: &'a mut Counts) -> &'a mut u32 {
-        match self.stage {
+    /// The gauge that counts it; a slot without a connection has none.
+    pub(crate) fn gauge<'a>(&self, counts: &'a mut Counts) -> Option<&'a mut u32> {
+        Some(match self.stage {
             Stage::Dialing | Stage::Initialising => &mut counts.connecting,
             Stage::Ready if self.uses > 0 => &mut counts.in_use,
             Stage::Ready => &mut counts.idle,
             Stage::Checking => &mut counts.checking,
-            Stage::Closing(_) => &mut counts.closing,
-        }
+            Stage::Closing(_) | Stage::Leaving => &mut counts.closing,
+            Stage::Expected | Stage::Declined | Stage::Claimed => return None,
+        })
     }
 }
 

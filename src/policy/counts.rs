@@ -17,16 +17,20 @@ pub(crate) struct Counts {
     pub(crate) in_use: u32,
     /// Connections being opened: dialing or initialising.
     pub(crate) connecting: u32,
-    /// Connections whose close is under way.
+    /// Connections whose close is under way, or that are being given to another core.
     pub(crate) closing: u32,
     /// Gets that wait.
     pub(crate) waiters: u32,
     /// Connections that became ready.
     pub(crate) created: u64,
+    /// Connections that another core gave.
+    pub(crate) received: u64,
     /// Gets served by a connection that had been handed out before.
     pub(crate) reused: u64,
     /// Connections that were ready and have ended.
     pub(crate) closed: u64,
+    /// Connections that another core has taken.
+    pub(crate) handed_over: u64,
     /// Connects, initialisations included, that failed; each address counts.
     pub(crate) connect_errors: u64,
     /// Resolutions that failed.

@@ -40,9 +40,36 @@ pub(crate) enum Event {
     /// What names are asked of is another than before, or this host may be elsewhere: what is known
     /// of the endpoint's addresses may be wrong, whatever time was given to it.
     NamesChanged { endpoint: EndpointKey },
+    /// How busy all cores keep each target of the last `Resolved`, in its order. Told before
+    /// `PermitGranted`, if the endpoint's balance wants to know.
+    Busy {
+        endpoint: EndpointKey,
+        busy: Box<[Busy]>,
+    },
+    /// For each target of the last `Resolved`, in its order: if it is out for all cores, when it may be
+    /// probed. Told whenever one goes out or comes back, and in answer to [`Action::Probe`].
+    Ejected {
+        endpoint: EndpointKey,
+        out: Box<[Option<Tick>]>,
+    },
+    /// The answer to [`Action::Probe`] if it is this core that is to dial the address, with what all
+    /// cores hold.
+    Probe {
+        endpoint: EndpointKey,
+        address: SocketAddr,
+        held: Box<[u32]>,
+    },
     /// The answer to [`Action::AcquirePermit`]: one connection may exist. `held` has, for each
     /// target of the last `Resolved` in its order, how many connections all cores hold there.
     PermitGranted {
+        endpoint: EndpointKey,
+        held: Box<[u32]>,
+    },
+    /// After [`Action::ReturnPermit`]: that permit went to another core, and this one's request is
+    /// queued as before.
+    StillQueued { endpoint: EndpointKey },
+    /// The answer to [`Action::Survey`]: `held` as above.
+    Surveyed {
         endpoint: EndpointKey,
         held: Box<[u32]>,
     },
@@ -62,6 +89,12 @@ pub(crate) enum Event {
         endpoint: EndpointKey,
         since: Option<Tick>,
     },
+    /// Somebody waits, since the tick given, for a permit of the process, which only a connection of
+    /// any endpoint sets free. Told again whenever that changes, and after each permit that was
+    /// returned; `None` when nobody waits any more.
+    TotalDemand { since: Option<Tick> },
+    /// As [`Event::DemandRenewed`], for the permits of the process.
+    TotalDemandRenewed { since: Option<Tick> },
     /// The stage Dialing ended well.
     Connected { conn: ConnKey },
     /// The stage Dialing failed; nothing remains of the socket.
@@ -74,12 +107,48 @@ pub(crate) enum Event {
     /// The connection cannot be used any more: the peer closed or reset it, or sent bytes that
     /// nobody takes. In any stage after Dialing. The policy closes it.
     Broken { conn: ConnKey, reason: CloseReason },
-    /// The answer to [`Action::CheckHealth`].
+    /// An answer to [`Action::Give`]: the connection, and its permit, are another core's.
+    Given { conn: ConnKey },
+    /// The other answer: it is still this core's, and watched as before, or all the time if it was
+    /// `untouched`. `since`: how long the oldest waits of those other cores to which nothing is on
+    /// its way.
+    GiveFailed {
+        conn: ConnKey,
+        since: Option<Tick>,
+        untouched: bool,
+    },
+    /// Another core's connection is in the slot of [`Action::Expect`], and a permit came with it in
+    /// place of the one that was queued for.
+    Received { conn: ConnKey, what: Received },
+    /// The answer to [`Action::CheckHealth`] and [`Action::Look`].
     HealthChecked { conn: ConnKey, healthy: bool },
-    /// The answer to [`Action::Close`]: the descriptor is closed and no operation refers to it.
+    /// The answer to [`Action::Close`] and [`Action::Unexpect`]: the descriptor is closed and no
+    /// operation refers to it. For a slot that is still expected: it cannot be.
     Closed { conn: ConnKey },
     /// No new gets, no new connections; waiters fail with `Draining`, idle connections close.
     Drain,
+}
+
+/// How busy an address is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Busy {
+    /// Users of its connections.
+    pub(crate) uses: u32,
+    /// How long they keep one, if that is known.
+    pub(crate) latency: Option<Duration>,
+}
+
+/// What speaks against an address, or for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// A connect failed.
+    Failed,
+    /// A connection ended soon after it was ready, and nobody had used it.
+    DiedEarly,
+    /// A connection is ready.
+    Back,
+    /// The first use of a connection ended well.
+    Works,
 }
 
 /// What the policy wants done. The shell does it and answers with an [`Event`] where one is named.
@@ -91,10 +160,14 @@ pub(crate) enum Action {
     /// Ask for the right to hold one more connection. Answer: `PermitGranted` or `PermitQueued`.
     /// At most one request per endpoint is unanswered or queued.
     AcquirePermit { endpoint: EndpointKey },
+    /// Count what all cores hold of the endpoint. Answer, at once: `Surveyed`.
+    Survey { endpoint: EndpointKey },
     /// The queued permit request is no longer wanted.
     WithdrawPermit { endpoint: EndpointKey },
     /// Give one permit back (after `Closed`, `ConnectFailed`, or when it was not needed).
     ReturnPermit { endpoint: EndpointKey },
+    /// The connection that is closed next makes way for who waits for a permit of the process.
+    MakeWay,
     /// Open a socket in the descriptor slot `conn` and connect it to `address`.
     /// Answer: `Connected` or `ConnectFailed`.
     Dial {
@@ -102,6 +175,20 @@ pub(crate) enum Action {
         endpoint: EndpointKey,
         address: SocketAddr,
         timeout: Duration,
+    },
+    /// Tell all cores what was learned of an address. `chance` is a random number.
+    Report {
+        endpoint: EndpointKey,
+        address: SocketAddr,
+        verdict: Verdict,
+        chance: u64,
+    },
+    /// Ask whether this core is to probe an address that is out. Answer: `Ejected`, and `Probe` if it
+    /// is.
+    Probe {
+        endpoint: EndpointKey,
+        address: SocketAddr,
+        chance: u64,
     },
     /// Make the protocol's state. Answer: `Initialised` or `InitFailed`, or `Broken`.
     Initialise {
@@ -112,6 +199,35 @@ pub(crate) enum Action {
     /// Ask the protocol whether the connection is healthy; it is in nobody's hands meanwhile.
     /// Answer: `HealthChecked`.
     CheckHealth {
+        conn: ConnKey,
+        endpoint: EndpointKey,
+    },
+    /// Nobody has watched the connection for a while: see whether anything has come for it, or its
+    /// end; it is in nobody's hands meanwhile. Answer: `HealthChecked`.
+    Look {
+        conn: ConnKey,
+        endpoint: EndpointKey,
+    },
+    /// Give the connection, which is idle, to the core that has waited longest. Answer: `Given` or
+    /// `GiveFailed`.
+    Give {
+        conn: ConnKey,
+        endpoint: EndpointKey,
+    },
+    /// The connection that is being given is wanted back, if no other core has taken it yet. Its answer
+    /// is that of `Give`.
+    Recall {
+        conn: ConnKey,
+        endpoint: EndpointKey,
+    },
+    /// Other cores may put a connection into the slot `conn`, instead of the permit that is queued
+    /// for. `Received` or `Closed` may follow.
+    Expect {
+        conn: ConnKey,
+        endpoint: EndpointKey,
+    },
+    /// They may no more. Answer: `Closed`, once none can be on its way any more.
+    Unexpect {
         conn: ConnKey,
         endpoint: EndpointKey,
     },
@@ -131,6 +247,19 @@ pub(crate) enum Action {
         conn: ConnKey,
         hook: Hook,
     },
+}
+
+/// A connection that changes its core, as far as the policy is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) address: SocketAddr,
+    pub(crate) capacity: u32,
+    pub(crate) total_uses: u64,
+    pub(crate) idle_since: Tick,
+    /// When it was ready for its first use.
+    pub(crate) opened: Tick,
+    /// The end of its life.
+    pub(crate) deadline: Tick,
 }
 
 /// What a hook is told.
@@ -161,16 +290,27 @@ impl Event {
             Event::Resolved { .. } => "Resolved",
             Event::ResolveFailed { .. } => "ResolveFailed",
             Event::NamesChanged { .. } => "NamesChanged",
+            Event::Busy { .. } => "Busy",
+            Event::Surveyed { .. } => "Surveyed",
+            Event::StillQueued { .. } => "StillQueued",
+            Event::Ejected { .. } => "Ejected",
+            Event::Probe { .. } => "Probe",
             Event::PermitGranted { .. } => "PermitGranted",
             Event::PermitQueued { .. } => "PermitQueued",
             Event::Demand { since: Some(_), .. } => "Demand",
             Event::Demand { since: None, .. } => "DemandEnds",
             Event::DemandRenewed { .. } => "DemandRenewed",
+            Event::TotalDemand { since: Some(_) } => "TotalDemand",
+            Event::TotalDemand { since: None } => "TotalDemandEnds",
+            Event::TotalDemandRenewed { .. } => "TotalDemandRenewed",
             Event::Connected { .. } => "Connected",
             Event::ConnectFailed { .. } => "ConnectFailed",
             Event::Initialised { .. } => "Initialised",
             Event::InitFailed { .. } => "InitFailed",
             Event::Broken { .. } => "Broken",
+            Event::Given { .. } => "Given",
+            Event::GiveFailed { .. } => "GiveFailed",
+            Event::Received { .. } => "Received",
             Event::HealthChecked { healthy: true, .. } => "Healthy",
             Event::HealthChecked { healthy: false, .. } => "Unhealthy",
             Event::Closed { .. } => "Closed",

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
+use super::event::{
+    Action, Busy, CloseReason, ConnKey, EndpointKey, Event, Received, Return, WaiterKey,
+};
 use super::{Counts, Got, PoolPolicy, Settings};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,9 +27,19 @@ pub(crate) struct Harness {
     pub(crate) limit: usize,
     pub(crate) held: usize,
     pub(crate) queued: VecDeque<EndpointKey>,
+    /// Those that gave a permit back just now.
+    returned: Vec<EndpointKey>,
+    /// Whose request was granted, in their order.
+    pub(crate) grants: Vec<EndpointKey>,
+    /// Slots that other cores may put connections into.
+    pub(crate) open_slots: Vec<(EndpointKey, ConnKey)>,
+    /// Permits that other cores hold.
+    pub(crate) elsewhere: usize,
     /// Addresses that every name has: 127.0.0.1 and those after it, unless `targets` says more.
     pub(crate) addresses: u8,
     pub(crate) targets: Option<Vec<Target>>,
+    /// What other cores hold of each.
+    pub(crate) others: Vec<u32>,
     /// How long answers are good, and whether they count for removal.
     pub(crate) ttl: Duration,
     pub(crate) is_fresh: bool,
@@ -41,6 +53,8 @@ pub(crate) struct Harness {
 pub(crate) fn settings() -> Settings {
     Settings {
         max_connections: 8,
+        hand_over: false,
+        shrink_interval: Duration::ZERO,
         ..Settings::from(&Config::default())
     }
 }
@@ -61,8 +75,13 @@ impl Harness {
             limit: 64,
             held: 0,
             queued: VecDeque::new(),
+            returned: Vec::new(),
+            grants: Vec::new(),
+            open_slots: Vec::new(),
+            elsewhere: 0,
             addresses: 1,
             targets: None,
+            others: Vec::new(),
             ttl: Duration::from_secs(30),
             is_fresh: true,
             capacity: 1,
@@ -80,13 +99,33 @@ impl Harness {
         while let Some(action) = self.policy.poll_action() {
             self.log.push(action.clone());
             match &action {
-                Action::ReturnPermit { .. } => self.held = self.held.checked_sub(1).unwrap(),
+                Action::ReturnPermit { endpoint } => {
+                    self.held = self.held.checked_sub(1).unwrap();
+                    self.returned.push(*endpoint);
+                }
                 Action::WithdrawPermit { endpoint } => self.queued.retain(|q| q != endpoint),
-                Action::Grant { .. } | Action::Fail { .. } | Action::Notify { .. } => {}
+                Action::Grant { .. }
+                | Action::Fail { .. }
+                | Action::Notify { .. }
+                | Action::Report { .. }
+                | Action::MakeWay => {}
+                Action::Survey { endpoint } => {
+                    let (endpoint, held) = (*endpoint, self.held_by_address(*endpoint));
+                    let surveyed = Event::Surveyed { endpoint, held };
+                    self.policy.handle_event(self.now, surveyed);
+                }
+                Action::Expect { conn, endpoint } => {
+                    assert!(self.queued.contains(endpoint), "expects without a request");
+                    self.open_slots.push((*endpoint, *conn));
+                }
+                Action::Unexpect { conn, .. } => {
+                    self.open_slots.retain(|(_, slot)| slot != conn);
+                    self.asked.push_back(action);
+                }
                 _ => self.asked.push_back(action),
             }
         }
-        assert!(self.held <= self.limit);
+        assert!(self.held + self.elsewhere <= self.limit);
     }
 
     pub(crate) fn event(&mut self, event: Event) {
@@ -160,25 +199,32 @@ impl Harness {
         self.step();
         let event = match *action {
             Action::Resolve { endpoint } => self.resolved(endpoint),
-            Action::AcquirePermit { endpoint } if self.held < self.limit => {
-                self.held += 1;
-                let held = self.held_by_address();
-                Event::PermitGranted { endpoint, held }
-            }
+            Action::AcquirePermit { endpoint } if self.is_permit_free() => self.grant(endpoint),
             Action::AcquirePermit { endpoint } => {
                 self.queued.push_back(endpoint);
                 Event::PermitQueued { endpoint }
             }
+            Action::Probe {
+                endpoint, address, ..
+            } => Event::Probe {
+                endpoint,
+                address,
+                held: self.held_by_address(endpoint),
+            },
             Action::Dial { conn, .. } => Event::Connected { conn },
             Action::Initialise { conn, .. } => Event::Initialised {
                 conn,
                 capacity: self.capacity,
             },
-            Action::CheckHealth { conn, .. } => Event::HealthChecked {
+            Action::CheckHealth { conn, .. } | Action::Look { conn, .. } => Event::HealthChecked {
                 conn,
                 healthy: true,
             },
-            Action::Close { conn, .. } => Event::Closed { conn },
+            Action::Close { conn, .. } | Action::Unexpect { conn, .. } => Event::Closed { conn },
+            Action::Give { conn, .. } => {
+                (self.held, self.elsewhere) = (self.held - 1, self.elsewhere + 1);
+                Event::Given { conn }
+            }
             _ => return,
         };
         self.event(event);
@@ -211,9 +257,14 @@ impl Harness {
                 conn,
                 error: Error::new(ErrorKind::Protocol, "bad greeting"),
             },
-            Action::CheckHealth { conn, .. } => Event::HealthChecked {
+            Action::CheckHealth { conn, .. } | Action::Look { conn, .. } => Event::HealthChecked {
                 conn,
                 healthy: false,
+            },
+            Action::Give { conn, .. } => Event::GiveFailed {
+                conn,
+                since: None,
+                untouched: false,
             },
             _ => return self.answer(action),
         };
@@ -223,13 +274,47 @@ impl Harness {
 
     /// Free permits go to the endpoints that queue for one.
     pub(crate) fn grant_queued(&mut self) {
-        while self.held < self.limit
+        while self.is_permit_free()
             && let Some(endpoint) = self.queued.pop_front()
         {
-            self.held += 1;
-            let held = self.held_by_address();
-            self.event(Event::PermitGranted { endpoint, held });
+            let event = self.grant(endpoint);
+            self.event(event);
         }
+        for endpoint in std::mem::take(&mut self.returned) {
+            if self.queued.contains(&endpoint) {
+                self.event(Event::StillQueued { endpoint });
+            }
+        }
+    }
+
+    fn grant(&mut self, endpoint: EndpointKey) -> Event {
+        self.held += 1;
+        self.grants.push(endpoint);
+        self.tell_busy(endpoint);
+        let held = self.held_by_address(endpoint);
+        Event::PermitGranted { endpoint, held }
+    }
+
+    fn is_permit_free(&self) -> bool {
+        self.held + self.elsewhere < self.limit
+    }
+
+    /// Another core's connection comes into the slot, with its permit, if it is taken.
+    pub(crate) fn receive(&mut self, slot: (EndpointKey, ConnKey), what: Received) -> bool {
+        if !self.policy.takes(slot.1, &what) {
+            self.open_slots.retain(|open| *open != slot);
+            self.asked.push_back(Action::Unexpect {
+                conn: slot.1,
+                endpoint: slot.0,
+            });
+            return false;
+        }
+        self.open_slots.retain(|open| *open != slot);
+        self.queued.retain(|queued| *queued != slot.0);
+        (self.held, self.elsewhere) = (self.held + 1, self.elsewhere - 1);
+        let conn = slot.1;
+        self.event(Event::Received { conn, what });
+        true
     }
 
     /// Everything that is asked for succeeds.
@@ -261,13 +346,30 @@ impl Harness {
         None
     }
 
-    /// What this core, there being no other, holds at each target.
-    fn held_by_address(&self) -> Box<[u32]> {
-        let held = |target: &Target| self.policy.held_at(target.address);
-        self.list().iter().map(held).collect()
+    /// What all cores hold at each target.
+    fn held_by_address(&self, endpoint: EndpointKey) -> Box<[u32]> {
+        let own = |target: &Target| self.policy.held_of(endpoint, target.address);
+        let others = self.others.iter().copied().chain(std::iter::repeat(0));
+        let list = self.list();
+        let all = list.iter().map(own).zip(others);
+        all.map(|(own, others)| own + others).collect()
     }
 
-    fn list(&self) -> Rc<[Target]> {
+    /// How busy this core keeps each target, if the endpoint's balance wants to know.
+    fn tell_busy(&mut self, endpoint: EndpointKey) {
+        let Some(all) = self.policy.busy(self.now, endpoint) else {
+            return;
+        };
+        let all: Vec<_> = all.collect();
+        let busy = |target: &Target| {
+            let known = all.iter().find(|known| known.0 == target.address);
+            known.map_or(Busy::default(), |known| known.1)
+        };
+        let busy = self.list().iter().map(busy).collect();
+        self.event(Event::Busy { endpoint, busy });
+    }
+
+    pub(crate) fn list(&self) -> Rc<[Target]> {
         if let Some(targets) = &self.targets {
             return targets.clone().into();
         }
@@ -275,6 +377,16 @@ impl Harness {
         (1..=self.addresses)
             .map(|last| Target::new(address(last)))
             .collect()
+    }
+
+    /// What waiters were granted since the log was last taken.
+    pub(crate) fn granted_conns(&mut self) -> Vec<ConnKey> {
+        let granted = |action: Action| match action {
+            Action::Grant { conn, .. } => Some(conn),
+            _ => None,
+        };
+        let log = std::mem::take(&mut self.log);
+        log.into_iter().filter_map(granted).collect()
     }
 
     pub(crate) fn counts(&self, endpoint: EndpointKey) -> Counts {

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::model::{Bounds, Op, Run};
+use super::model::Run;
+use super::op::{Bounds, Op};
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
@@ -19,6 +20,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..3_usize).prop_map(Op::Clear),
         3 => (0..32_u8, prop::bool::weighted(0.8)).prop_map(|(bits, fresh)| Op::Change(bits, fresh)),
         3 => (0..8_u32, 0..8_u8).prop_map(|(i, what)| Op::Stray(i, what)),
+        3 => (0..8_usize, 0..8_usize).prop_map(|(i, address)| Op::Receive(i, address)),
+        3 => (0..3_usize, 0..32_u8, 0..3_000_u64).prop_map(|(i, bits, ms)| Op::Eject(i, bits, ms)),
         1 => Just(Op::Drain),
     ]
 }
@@ -26,17 +29,18 @@ fn op() -> impl Strategy<Value = Op> {
 fn bounds() -> impl Strategy<Value = Bounds> {
     let permits = (1..6_usize, 1..4_u8, 1..4_u32);
     let limits = (0..3_usize, 1..8_usize, 0..5_u64);
-    (permits, limits, any::<bool>(), 0..8_u64).prop_map(|(permits, limits, health_check, ttl)| {
-        Bounds {
-            limit: permits.0,
-            addresses: permits.1,
-            capacity: permits.2,
-            min_idle: limits.0,
-            max_connections: limits.1,
-            uses: limits.2,
-            health_check,
-            ttl,
-        }
+    let cores = prop::option::of(0..4_usize);
+    let rest = (any::<bool>(), 0..8_u64, cores);
+    (permits, limits, rest).prop_map(|(permits, limits, (health_check, ttl, elsewhere))| Bounds {
+        limit: permits.0,
+        addresses: permits.1,
+        capacity: permits.2,
+        min_idle: limits.0,
+        max_connections: limits.1,
+        uses: limits.2,
+        health_check,
+        ttl,
+        elsewhere,
     })
 }
 

@@ -2,7 +2,8 @@
 //! finds its entries by searching makes a cancel storm quadratic. [`List`] threads its order
 //! through the entries of a [`Slots`] table.
 //!
-//! Promise: every operation is O(1) and allocates nothing.
+//! Promise: every operation allocates nothing and is O(1), but for `insert`, which is for what
+//! happens rarely.
 
 use crate::slot::{Key, Slots};
 
@@ -11,6 +12,14 @@ use crate::slot::{Key, Slots};
 pub(crate) struct Links {
     prev: Option<Key>,
     next: Option<Key>,
+}
+
+impl Links {
+    /// The entry after it.
+    #[inline]
+    pub(crate) fn next(&self) -> Option<Key> {
+        self.next
+    }
 }
 
 /// A doubly linked list over the entries of a table. An entry has one [`Links`] per list it can
@@ -83,6 +92,44 @@ impl List {
         self.len += 1;
     }
 
+    /// Puts the entry, which is in no list of this accessor, in front of the first that `is_behind`
+    /// it, or at the end. Goes through the list from its first entry.
+    pub(crate) fn insert<T>(
+        &mut self,
+        table: &mut Slots<T>,
+        key: Key,
+        links: impl Fn(&mut T) -> &mut Links,
+        is_behind: impl Fn(&T) -> bool,
+    ) {
+        let mut at = self.first;
+        while let Some(next) = at
+            && let Some(entry) = table.get_mut(next)
+            && !is_behind(entry)
+        {
+            at = links(entry).next;
+        }
+        let Some(next) = at else {
+            return self.push_last(table, key, links);
+        };
+        let prev = table.get_mut(next).and_then(|entry| links(entry).prev);
+        let Some(prev) = prev else {
+            return self.push_first(table, key, links);
+        };
+        if let Some(entry) = table.get_mut(key) {
+            *links(entry) = Links {
+                prev: Some(prev),
+                next: Some(next),
+            };
+        }
+        if let Some(entry) = table.get_mut(prev) {
+            links(entry).next = Some(key);
+        }
+        if let Some(entry) = table.get_mut(next) {
+            links(entry).prev = Some(key);
+        }
+        self.len += 1;
+    }
+
     /// Takes the entry, which is in this list, out.
     #[inline]
     pub(crate) fn remove<T>(
@@ -144,6 +191,23 @@ mod tests {
         list.remove(&mut table, keys[3], |l| l);
         assert_eq!((list.first(), list.last()), (Some(keys[1]), Some(keys[1])));
         list.remove(&mut table, keys[1], |l| l);
+        assert!(list.is_empty() && list.first().is_none() && list.last().is_none());
+    }
+
+    #[test]
+    fn an_entry_can_take_its_place_in_the_order() {
+        let mut table: Slots<(u32, Links)> = Slots::with_capacity(5);
+        let mut list = List::default();
+        for number in [3, 1, 4, 2, 5] {
+            let key = table.insert((number, Links::default())).unwrap();
+            list.insert(&mut table, key, |e| &mut e.1, |e| e.0 > number);
+        }
+        let keys = list.keys(&table, |e| &e.1);
+        let numbers = keys.iter().map(|key| table.get(*key).unwrap().0);
+        assert_eq!(numbers.collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+        for key in keys {
+            list.remove(&mut table, key, |e| &mut e.1);
+        }
         assert!(list.is_empty() && list.first().is_none() && list.last().is_none());
     }
 }

@@ -20,7 +20,11 @@ mod check;
 mod close;
 mod conn;
 mod counts;
+mod eject;
 pub(crate) mod event;
+mod expect;
+mod flight;
+mod give;
 #[cfg(any(test, fuzzing))]
 #[cfg_attr(fuzzing, allow(dead_code))] // tests use more of it
 pub(crate) mod harness;
@@ -30,31 +34,40 @@ mod list;
 #[cfg(any(test, fuzzing))]
 mod model;
 mod moves;
+#[cfg(any(test, fuzzing))]
+mod op;
 mod open;
 #[cfg(any(test, fuzzing))]
 mod oracle;
+mod plan;
 mod race;
 mod refresh;
 mod rng;
 mod serve;
 mod settings;
+mod shrink;
+mod spread;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod total;
 mod waiters;
+mod warm;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use self::balance::Slice;
 use self::bucket::Bucket;
 use self::conn::{Conn, Stage};
 pub(crate) use self::counts::Counts;
-use self::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
+use self::event::{Action, Busy, CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
 use self::list::List;
 pub(crate) use self::rng::Rng;
-pub(crate) use self::settings::Settings;
+pub(crate) use self::settings::{PROBE_EVERY, Settings};
 use self::timers::{Timer, Timers};
 use self::waiters::Waiter;
+use crate::balance::Balance;
 use crate::error::{Error, ErrorKind, Result};
 use crate::slot::Slots;
 use crate::time::Tick;
@@ -84,12 +97,16 @@ pub(crate) struct PoolPolicy {
     actions: VecDeque<Action>,
     /// Endpoints with a parked opening, in the order in which they came.
     slot_queue: VecDeque<EndpointKey>,
-    /// Connections in the stage Closing.
+    /// Slots on their way to be free: those in the stages Closing and Declined.
     closing: usize,
+    /// Slots in the stage Expected.
+    expected: usize,
     next_waiter: u64,
     rng: Rng,
     draining: bool,
     ignored: u64,
+    /// Since when somebody waits for a permit of the process that this core could set free.
+    total_demand: Option<Tick>,
 }
 
 /// Commands.
@@ -106,10 +123,12 @@ impl PoolPolicy {
             actions: VecDeque::new(),
             slot_queue: VecDeque::new(),
             closing: 0,
+            expected: 0,
             next_waiter: 0,
             rng: Rng::new(seed),
             draining: false,
             ignored: 0,
+            total_demand: None,
             settings,
         }
     }
@@ -124,7 +143,9 @@ impl PoolPolicy {
                 self.endpoints.remove(key);
             }
         }
-        match self.endpoints.insert(Bucket::new(label, now)) {
+        let mut bucket = Bucket::new(label, now);
+        bucket.addresses.slice = Slice::new(self.settings.core);
+        match self.endpoints.insert(bucket) {
             Ok(key) => Ok(EndpointKey(key)),
             Err(bucket) => Err(Error::new(
                 ErrorKind::Exhausted,
@@ -150,10 +171,15 @@ impl PoolPolicy {
     pub(crate) fn end(&mut self) {
         for (_, conn) in self.conns.iter() {
             if let Some(bucket) = self.endpoints.get_mut(conn.endpoint.0) {
-                if !matches!(conn.stage, Stage::Closing(_)) {
-                    bucket.counts.closed_by[CloseReason::Drained as usize] += 1;
+                let counts = &mut bucket.counts;
+                if conn.stage == Stage::Closing(CloseReason::HandedOver) {
+                    counts.handed_over += 1;
+                    continue;
                 }
-                bucket.counts.closed += u64::from(conn.was_ready);
+                if conn.exists() && !matches!(conn.stage, Stage::Closing(_)) {
+                    counts.closed_by[CloseReason::Drained as usize] += 1;
+                }
+                counts.closed += u64::from(conn.was_ready);
             }
         }
         let endpoints: Vec<_> = self.endpoints.iter().map(|(key, _)| key).collect();
@@ -169,6 +195,14 @@ impl PoolPolicy {
     pub(crate) fn skip_health_checks(&mut self, endpoint: EndpointKey) {
         if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
             bucket.unchecked = true;
+        }
+    }
+
+    /// How the endpoint's connections are spread over its addresses; before it has any.
+    pub(crate) fn set_balance(&mut self, endpoint: EndpointKey, balance: Balance) {
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            bucket.flights.is_timed = balance == Balance::PowerOfTwo;
+            bucket.addresses.set_balance(balance);
         }
     }
 
@@ -244,11 +278,15 @@ impl PoolPolicy {
 
     /// Closes what is idle now and what is in use when it comes back.
     pub(crate) fn clear_endpoint(&mut self, now: Tick, endpoint: EndpointKey) {
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            bucket.cleared = Some(now);
+            bucket.moves.give_up();
+        }
         let of_endpoint = self.conns.iter().filter(|(_, c)| c.endpoint == endpoint);
         let keys: Vec<ConnKey> = of_endpoint.map(|(key, _)| ConnKey(key)).collect();
         for key in keys {
             let stage = self.conns.get(key.0).map(|conn| conn.stage);
-            if matches!(stage, Some(Stage::Ready | Stage::Checking)) {
+            if matches!(stage, Some(Stage::Ready | Stage::Checking | Stage::Leaving)) {
                 self.condemn(key, CloseReason::Requested);
             }
         }
@@ -269,15 +307,39 @@ impl PoolPolicy {
             } => self.resolved(now, endpoint, &targets, expires, is_fresh),
             Event::ResolveFailed { endpoint, error } => self.resolve_failed(now, endpoint, error),
             Event::NamesChanged { endpoint } => self.names_changed(now, endpoint),
+            Event::Busy { endpoint, busy } => self.busy_told(endpoint, &busy),
+            Event::StillQueued { endpoint } => self.still_queued(now, endpoint),
+            Event::Surveyed { endpoint, held } => self.surveyed(now, endpoint, &held),
+            Event::Ejected { endpoint, out } => self.ejected(now, endpoint, &out),
+            Event::Probe {
+                endpoint,
+                address,
+                held,
+            } => self.chosen_to_probe(now, endpoint, address, &held),
             Event::PermitGranted { endpoint, held } => self.permit_granted(now, endpoint, &held),
             Event::PermitQueued { endpoint } => self.permit_queued(now, endpoint),
             Event::Demand { endpoint, since } => self.demanded(now, endpoint, since),
             Event::DemandRenewed { endpoint, since } => self.demand_renewed(endpoint, since),
+            Event::TotalDemand { since } => {
+                self.total_demanded(now, since);
+                Some(())
+            }
+            Event::TotalDemandRenewed { since } => {
+                self.total_renewed(since);
+                Some(())
+            }
             Event::Connected { conn } => self.connected(now, conn),
             Event::ConnectFailed { conn, error } => self.connect_failed(now, conn, error),
             Event::Initialised { conn, capacity } => self.initialised(now, conn, capacity),
             Event::InitFailed { conn, error } => self.init_failed(conn, error),
             Event::Broken { conn, reason } => self.broken(now, conn, reason),
+            Event::Given { conn } => self.given(conn),
+            Event::GiveFailed {
+                conn,
+                since,
+                untouched,
+            } => self.give_failed(now, conn, since, untouched),
+            Event::Received { conn, what } => self.received(now, conn, what),
             Event::HealthChecked { conn, healthy } => self.health_checked(now, conn, healthy),
             Event::Closed { conn } => self.closed(now, conn),
             Event::Drain => {
@@ -308,6 +370,7 @@ impl PoolPolicy {
                 None => return,
                 Some(Timer::Waiter(waiter)) => self.waiter_expired(now, waiter),
                 Some(Timer::Lifetime(conn)) => self.lifetime_ended(now, conn),
+                Some(Timer::Give(endpoint)) => self.give_due(now, endpoint),
                 Some(Timer::Race(endpoint, number)) => self.race_is_due(now, endpoint, number),
                 Some(Timer::Retry(endpoint)) => self.retry_due(now, endpoint),
             }
@@ -350,8 +413,22 @@ impl PoolPolicy {
     /// How many connections go, or are to go, to the address.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn held_at(&self, address: std::net::SocketAddr) -> u32 {
-        let all = self.conns.iter();
-        all.filter(|(_, conn)| conn.address == address).count() as u32
+        let all = self.endpoints.iter().map(|(key, _)| EndpointKey(key));
+        all.map(|endpoint| self.held_of(endpoint, address)).sum()
+    }
+
+    /// Those of one endpoint.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn held_of(&self, endpoint: EndpointKey, address: std::net::SocketAddr) -> u32 {
+        let all = self.conns.iter().map(|(_, conn)| conn);
+        let own = all.filter(|conn| conn.endpoint == endpoint && conn.exists());
+        own.filter(|conn| conn.address == address).count() as u32
+    }
+
+    /// How often a deadline was set.
+    #[cfg(test)]
+    pub(crate) fn timer_changes(&self) -> u64 {
+        self.timers.changes
     }
 
     /// Whether a question for the endpoint's addresses is under way.
@@ -359,6 +436,29 @@ impl PoolPolicy {
     pub(crate) fn is_resolving(&self, endpoint: EndpointKey) -> bool {
         let bucket = self.endpoints.get(endpoint.0);
         bucket.is_some_and(|bucket| bucket.resolving)
+    }
+
+    fn busy_told(&mut self, endpoint: EndpointKey, busy: &[Busy]) -> Option<()> {
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
+        bucket.addresses.note_busy(busy);
+        Some(())
+    }
+
+    /// How busy this core keeps each address of the endpoint, if its balance wants all cores to know:
+    /// the address, users, and how long they take.
+    pub(crate) fn busy(
+        &self,
+        now: Tick,
+        endpoint: EndpointKey,
+    ) -> Option<impl Iterator<Item = (std::net::SocketAddr, Busy)>> {
+        let bucket = self.endpoints.get(endpoint.0)?;
+        let busy = move |flight: &flight::Flight| Busy {
+            uses: flight.uses,
+            latency: flight.latency(now),
+        };
+        let all = bucket.flights.iter();
+        let all = all.map(move |flight| (flight.address, busy(flight)));
+        bucket.flights.is_timed.then_some(all)
     }
 
     /// Whose the connection is.

@@ -5,50 +5,19 @@
 
 use std::time::Duration;
 
-use super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return};
+use super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Received, Return};
 use super::harness::{Harness, MS, settings};
+use super::op::{Bounds, Op};
 use super::oracle::{Oracle, State};
 use super::settings::REFRESH_FLOOR;
 use super::{Got, Settings};
+use crate::balance::Balance;
 use crate::error::ErrorKind;
 use crate::target::Target;
 use crate::time::Tick;
 
-#[derive(Debug, Clone)]
-pub(super) enum Op {
-    Get(usize),
-    TryGet(usize),
-    Cancel(usize),
-    Put(usize, bool),
-    Answer(usize),
-    Refuse(usize),
-    Pass(u64),
-    Demand(usize, bool),
-    /// What names are asked of has changed.
-    Renew(usize),
-    Break(usize),
-    Clear(usize),
-    /// From now on names have those of five addresses whose bits are set; whether answers are fresh.
-    Change(u8, bool),
-    /// An event for a connection in whatever stage, or none.
-    Stray(u32, u8),
-    Drain,
-}
-
-/// What differs from run to run.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    /// Permits that exist, over all endpoints.
-    pub(super) limit: usize,
-    pub(super) addresses: u8,
-    pub(super) capacity: u32,
-    pub(super) min_idle: usize,
-    pub(super) max_connections: usize,
-    pub(super) uses: u64,
-    pub(super) health_check: bool,
-    /// Seconds for which answers are good.
-    pub(super) ttl: u64,
-}
+/// Attempts under way to one address.
+const CONNECTING: usize = 2;
 
 /// Plays one history after another against the oracle.
 pub(super) struct Run {
@@ -66,24 +35,38 @@ impl Run {
             max_connections: bounds.max_connections,
             max_waiters: 6,
             max_connecting: 3,
+            max_connecting_per_address: CONNECTING,
             min_idle: bounds.min_idle,
             max_connection_uses: bounds.uses,
             max_connection_lifetime: Duration::from_secs(20),
             max_idle_time: Duration::from_secs(6),
+            shrink_interval: Duration::from_secs(2),
             connect_retry_count: 1,
             health_check: bounds.health_check,
             notify: true,
+            hand_over: bounds.elsewhere.is_some(),
             ..settings()
         };
         let mut harness = Harness::new(settings.clone());
-        harness.limit = bounds.limit;
+        harness.elsewhere = bounds.elsewhere.unwrap_or(0);
+        harness.limit = bounds.limit + harness.elsewhere;
         harness.addresses = bounds.addresses;
         harness.capacity = bounds.capacity;
         harness.ttl = Duration::from_secs(bounds.ttl);
         let endpoints = ["a:1", "b:2", "c:3"].map(|label| harness.endpoint(label));
+        let mut oracle = Oracle::default();
+        let balances = [
+            Balance::LeastConnections,
+            Balance::RoundRobin,
+            Balance::PowerOfTwo,
+        ];
+        for (endpoint, balance) in endpoints.into_iter().zip(balances) {
+            harness.policy.set_balance(endpoint, balance.clone());
+            oracle.balances.insert(endpoint, balance);
+        }
         Self {
             harness,
-            oracle: Oracle::default(),
+            oracle,
             settings,
             endpoints: endpoints.into(),
             seen: 0,
@@ -93,12 +76,16 @@ impl Run {
 
     /// Lets the oracle see what was done, and compares.
     fn compare(&mut self) {
+        for endpoint in self.harness.grants.drain(..) {
+            self.oracle.asks.remove(&endpoint);
+        }
         for action in &self.harness.log[self.seen..] {
             self.oracle.acted(self.harness.now, &self.settings, action);
         }
         self.seen = self.harness.log.len();
         let conns = || self.oracle.conns.values();
-        assert!(conns().count() <= self.settings.max_connections);
+        let open = conns().count() + self.harness.open_slots.len();
+        assert!(open <= self.settings.max_connections);
         let mut slots = 0;
         for endpoint in &self.endpoints {
             let counts = self.harness.counts(*endpoint);
@@ -108,21 +95,30 @@ impl Run {
             };
             assert_eq!(counts.connecting, of(State::Opening));
             assert_eq!(counts.live(), of(State::Ready));
-            assert_eq!(counts.closing, of(State::Closing));
+            let closing = of(State::Closing) + of(State::Leaving);
+            assert_eq!(counts.closing, closing);
             let in_use = conns().filter(|c| c.endpoint == *endpoint && c.uses > 0);
             assert_eq!(counts.in_use as usize, in_use.count());
             let waiting = self.oracle.waiting.iter().filter(|w| w.1 == *endpoint);
             assert_eq!(counts.waiters as usize, waiting.count());
             assert!(counts.connecting as usize <= self.settings.max_connecting);
-            assert!(counts.waiters as usize <= self.settings.max_waiters);
+            let opening = conns().filter(|c| c.endpoint == *endpoint && c.state == State::Opening);
+            let to: Vec<_> = opening.map(|c| c.address).collect();
+            for address in &to {
+                assert!(to.iter().filter(|it| *it == address).count() <= CONNECTING);
+            }
             slots += counts.slots() as usize;
         }
-        assert!(self.harness.held >= slots, "a slot without a permit");
-        assert!(self.harness.held <= slots + self.endpoints.len());
+        let given = conns().filter(|c| c.given).count();
+        assert!(
+            self.harness.held + given >= slots,
+            "a slot without a permit"
+        );
+        assert!(self.harness.held + given <= slots + self.endpoints.len());
     }
 
     fn event(&mut self, event: Event) {
-        self.oracle.told(&event);
+        self.oracle.told(self.harness.now, &event);
         self.harness.event(event);
         self.compare();
     }
@@ -139,11 +135,17 @@ impl Run {
                 conn,
                 capacity: self.harness.capacity,
             }),
-            Action::CheckHealth { conn, .. } => Some(Event::HealthChecked {
-                conn,
-                healthy: well,
-            }),
+            Action::CheckHealth { conn, .. } | Action::Look { conn, .. } => {
+                Some(Event::HealthChecked {
+                    conn,
+                    healthy: well,
+                })
+            }
             Action::Close { conn, .. } => Some(Event::Closed { conn }),
+            Action::Give { conn, .. } => return self.gave(conn, well),
+            Action::Probe { endpoint, .. } if !well => {
+                return self.eject(endpoint, 0xFF, MS * 1500);
+            }
             Action::Resolve { endpoint } if well => {
                 self.resolved(endpoint);
                 return;
@@ -152,7 +154,7 @@ impl Run {
         };
         match event {
             Some(event) => {
-                self.oracle.told(&event);
+                self.oracle.told(self.harness.now, &event);
                 self.harness.event(event);
             }
             None if well => self.harness.answer(action),
@@ -163,11 +165,59 @@ impl Run {
         self.compare();
     }
 
+    /// A connection is another core's, or comes back; then another core may need a permit.
+    fn gave(&mut self, conn: ConnKey, well: bool) {
+        let since = self
+            .harness
+            .now
+            .as_nanos()
+            .is_multiple_of(2)
+            .then_some(self.harness.now);
+        let event = match well {
+            true => Event::Given { conn },
+            false => Event::GiveFailed {
+                conn,
+                since,
+                untouched: self.harness.now.as_nanos().is_multiple_of(3),
+            },
+        };
+        if well {
+            self.harness.held -= 1;
+            self.harness.elsewhere += 1;
+        }
+        self.event(event);
+        self.harness.grant_queued();
+        self.compare();
+    }
+
+    fn receive(&mut self, index: usize, address: usize) {
+        let slots = &self.harness.open_slots;
+        let targets = self.harness.list();
+        if slots.is_empty() || targets.is_empty() || self.harness.elsewhere == 0 {
+            return;
+        }
+        let slot = slots[index % slots.len()];
+        let now = self.harness.now;
+        let what = Received {
+            address: targets[address % targets.len()].address,
+            capacity: 1,
+            total_uses: 0,
+            idle_since: Tick::from_nanos(now.as_nanos() - now.as_nanos() % 400_000_000),
+            opened: now,
+            deadline: now.plus(self.settings.max_connection_lifetime / 2),
+        };
+        if self.harness.policy.takes(slot.1, &what) {
+            self.oracle.received(slot.1, slot.0, &what);
+        }
+        self.harness.receive(slot, what);
+        self.compare();
+    }
+
     /// Answers the question for addresses, unless something stray has.
     fn resolved(&mut self, endpoint: EndpointKey) {
         let event = self.harness.resolved(endpoint);
         if self.harness.policy.is_resolving(endpoint) {
-            self.oracle.told(&event);
+            self.oracle.told(self.harness.now, &event);
         }
         self.harness.event(event);
         self.compare();
@@ -192,6 +242,20 @@ impl Run {
         self.harness.is_fresh = is_fresh;
     }
 
+    /// Other cores found out which addresses fail; never more than half of them are out.
+    fn eject(&mut self, endpoint: EndpointKey, bits: u8, later: Duration) {
+        let at = self.harness.now.plus(later);
+        let count = self.oracle.orders.get(&endpoint).map_or(0, Vec::len);
+        let mut left = count / 2;
+        let out = (0..count).map(|index| {
+            let is_out = bits & (1 << index) != 0 && left > 0;
+            left -= usize::from(is_out);
+            is_out.then_some(at)
+        });
+        let out = out.collect();
+        self.event(Event::Ejected { endpoint, out });
+    }
+
     fn get(&mut self, endpoint: EndpointKey) {
         match self.harness.get(endpoint) {
             Ok(Got::Ready { conn, .. }) => self.oracle.hit(conn, endpoint),
@@ -212,7 +276,7 @@ impl Run {
             return;
         }
         let conn = in_use[index % in_use.len()];
-        self.oracle.put(conn, clean);
+        self.oracle.put(self.harness.now, conn, clean);
         let how = if clean {
             Return::Clean
         } else {
@@ -303,7 +367,9 @@ impl Run {
                 self.compare();
             }
             Op::Change(bits, is_fresh) => self.change(bits, is_fresh),
+            Op::Eject(i, bits, ms) => self.eject(self.endpoints[i], bits, MS * ms as u32),
             Op::Stray(i, what) => self.stray(i, what),
+            Op::Receive(i, address) => self.receive(i, address),
             Op::Drain => self.drain(),
             Op::Cancel(_) | Op::Answer(_) | Op::Refuse(_) => {}
         }
@@ -369,6 +435,8 @@ impl Run {
     /// Everything succeeds and comes back: every waiter ends. Then it drains to nothing.
     pub(super) fn finish(&mut self) {
         self.harness.targets = None;
+        // The other core ends.
+        self.harness.elsewhere = 0;
         let mut rounds = 0;
         while !self.oracle.waiting.is_empty() {
             self.answer_all();
@@ -388,5 +456,6 @@ impl Run {
         assert!(self.harness.policy.is_drained());
         assert!(self.oracle.conns.is_empty());
         assert_eq!(self.harness.held, 0);
+        assert!(self.harness.open_slots.is_empty());
     }
 }

@@ -4,199 +4,184 @@
 //! Likewise connections at a backup move to where they belong when that is good again: once its pause
 //! is over, which grows with each failure, the first successor finds out.
 //!
-//! Promise: at most half of the endpoint's connections move per answer, and back from a backup at
-//! most half per [`REFRESH_FLOOR`], one at a time; a connection closes only after its successor is
-//! ready, or, where no permit is to be had for that, one ahead; what is in use closes at its return,
-//! and only if others are left. Counted are this core's own connections: the board brings the
-//! successors where all cores have fewest.
+//! Promise: at most half of the endpoint's connections move per [`REFRESH_FLOOR`], one at a time, for an
+//! answer in at most [`LOOKS_MORE`] looks more; a connection closes only after its successor is
+//! ready, or, where no permit is to be had for that, one ahead; what is in use closes at its return.
+//! Counted are the connections of all cores (see [`spread`](super::spread)), and the board brings the
+//! successors where all have fewest.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::PoolPolicy;
-use super::balance::{Place, RETURN_CAP};
+use super::balance::RETURN_CAP;
 use super::bucket::{Bucket, Permit};
 use super::conn::{Conn, Stage};
-use super::event::{CloseReason, ConnKey, EndpointKey};
-use super::rng::Rng;
+use super::event::{Action, CloseReason, ConnKey, EndpointKey};
 use super::settings::REFRESH_FLOOR;
+use super::spread::Spread;
 use crate::time::Tick;
 
-/// What is left to be moved.
-#[derive(Debug, Default)]
-pub(crate) struct Moves {
-    /// Successors that are to be opened.
-    left: u32,
-    /// A connection was closed before its successor is there.
-    ahead: bool,
-    /// The next one that comes back closes ahead, if its address has too many.
-    on_return: bool,
-    /// No successor before then.
-    pause: Tick,
-    /// No new plan before then.
-    plan_at: Tick,
-    /// The priority that the plan is for: it is void when nothing as good is left.
-    aim: u16,
-    /// The plan is void for an attempt that is slow; if that is ready after all, one moves.
-    is_late: bool,
-    /// When connections at a backup are looked at; zero if there are none.
-    look_at: Tick,
-}
-
-impl Moves {
-    /// Openings that it wants.
-    pub(crate) fn wanted(&self, now: Tick) -> u32 {
-        u32::from(self.left > 0 && now >= self.pause)
-    }
-
-    pub(crate) fn pause_until(&mut self, later: Tick) {
-        if self.left > 0 {
-            self.pause = later;
-        }
-    }
-
-    /// When the pause ends; zero if there is none.
-    pub(crate) fn pause(&self) -> Tick {
-        self.pause
-    }
-
-    /// When connections at a backup are looked at; zero if there are none.
-    pub(crate) fn look_at(&self) -> Tick {
-        self.look_at
-    }
-
-    /// Ends a pause that is over at `now`.
-    pub(crate) fn resume(&mut self, now: Tick) {
-        if self.pause <= now {
-            self.pause = Tick::ZERO;
-        }
-    }
-
-    /// Nothing more is moved until the next answer.
-    pub(crate) fn give_up(&mut self) {
-        *self = Self {
-            plan_at: self.plan_at,
-            look_at: self.look_at,
-            ..Self::default()
-        };
-    }
-
-    /// A permit is there: nothing need close ahead.
-    pub(crate) fn has_permit(&mut self) {
-        self.on_return = false;
-    }
-
-    #[inline]
-    pub(crate) fn may_close_on_return(&self) -> bool {
-        self.on_return
-    }
-}
-
-/// How this core's connections of one endpoint lie over its addresses, in the order of the list.
-struct Load {
-    places: Vec<Place>,
-    own: Vec<u64>,
-    /// All connections that count.
-    total: u64,
-    shares: u64,
-}
-
-impl Load {
-    /// What the address should have, times `shares`.
-    fn fair(&self, at: usize) -> u64 {
-        self.total.saturating_mul(self.places[at].share)
-    }
-
-    fn has_too_many(&self, at: usize) -> bool {
-        let is_over = self.own[at].saturating_mul(self.shares) > self.fair(at);
-        self.places[at].gives && (is_over || self.is_at_backup(at))
-    }
-
-    fn is_at_backup(&self, at: usize) -> bool {
-        self.places[at].is_backup && self.own[at] > 0
-    }
-
-    /// Connections that are to move back.
-    fn at_backups(&self) -> u64 {
-        let all = (0..self.own.len()).filter(|at| self.places[*at].is_backup);
-        all.map(|at| self.own[at]).sum()
-    }
-
-    /// The connections that the address lacks: whole ones only, or connections would be moved to
-    /// and fro.
-    fn lacks(&self, at: usize) -> u64 {
-        let fair = self.fair(at) / self.shares.max(1);
-        match self.places[at].takes {
-            true => fair.saturating_sub(self.own[at]),
-            false => 0,
-        }
-    }
-
-    /// Whether a new address gets a connection though nobody lacks a whole one, there being fewer
-    /// than addresses: as often as it would have one by chance.
-    fn gets_by_chance(&self, at: usize, rng: &mut Rng) -> bool {
-        let place = &self.places[at];
-        let is_new = place.takes && place.is_new && self.own[at] == 0;
-        is_new && self.fair(at) < self.shares && rng.below(self.shares) < self.fair(at)
-    }
-}
+/// How often it is looked at how connections lie after an address failed, or came back: each time
+/// at most half of them move.
+const LOOKS: u32 = 6;
+/// How often after an answer, as long as there is something to move.
+const LOOKS_MORE: u32 = 3;
+/// How soon that is done first when an address came back, and once more by chance: not all cores
+/// look at the same moment, each that comes later sees what was moved.
+const SOON: Duration = Duration::from_millis(50);
 
 impl PoolPolicy {
-    fn load(&self, now: Tick, endpoint: EndpointKey) -> Option<Load> {
+    fn spread(&self, now: Tick, endpoint: EndpointKey) -> Option<Spread> {
         let bucket = self.endpoints.get(endpoint.0)?;
         let places = bucket.addresses.places(now);
         let mut own = vec![0; places.len()];
+        let mut held = bucket.addresses.held();
         let conns = self.conns.iter().map(|(_, conn)| conn);
-        let conns = conns.filter(|conn| conn.endpoint == endpoint && conn.condemned.is_none());
-        for conn in conns.filter(|conn| !matches!(conn.stage, Stage::Closing(_))) {
-            if let Some(at) = bucket.addresses.position(conn.address)
-                && places[at].gives
-            {
-                own[at] += 1;
+        for conn in conns.filter(|conn| conn.endpoint == endpoint && conn.exists()) {
+            let Some(at) = bucket.addresses.position(conn.address) else {
+                continue;
+            };
+            match conn.stage {
+                Stage::Leaving => {}
+                // It goes, and counts until it has gone.
+                Stage::Closing(_) => held[at] = held[at].saturating_sub(1),
+                _ if conn.condemned.is_some() => held[at] = held[at].saturating_sub(1),
+                _ => own[at] += u64::from(places[at].gives),
             }
         }
-        Some(Load {
-            total: own.iter().sum(),
-            shares: places.iter().map(|place| place.share).sum(),
-            places,
-            own,
-        })
+        Some(Spread::new(places, own, &held))
+    }
+
+    /// Where other cores hold some, as last noted.
+    fn held_elsewhere(&self, endpoint: EndpointKey) -> Option<Vec<bool>> {
+        let bucket = self.endpoints.get(endpoint.0)?;
+        let mut held = bucket.addresses.held();
+        let conns = self.conns.iter().map(|(_, conn)| conn);
+        for conn in conns.filter(|conn| conn.endpoint == endpoint && conn.exists()) {
+            if let Some(at) = bucket.addresses.position(conn.address) {
+                held[at] = held[at].saturating_sub(1);
+            }
+        }
+        Some(held.iter().map(|held| *held > 0).collect())
     }
 
     /// A new answer came: what is to be moved because of it.
     pub(super) fn plan_moves(&mut self, now: Tick, endpoint: EndpointKey) {
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            bucket.moves.looks = bucket.moves.looks.max(LOOKS_MORE);
+        }
         self.plan(now, endpoint, true);
         self.watch_backups(now, endpoint, now);
     }
 
-    fn plan(&mut self, now: Tick, endpoint: EndpointKey, is_answer: bool) {
+    /// What is to be moved is looked at with what all cores hold; without that, what is at backups.
+    fn plan(&mut self, now: Tick, endpoint: EndpointKey, for_balance: bool) {
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
+        if bucket.counts.live() == 0 {
+            bucket.moves.give_up();
+        }
         if bucket.addresses.len() < 2 || bucket.counts.live() == 0 || now < bucket.moves.plan_at {
             return;
         }
         bucket.moves.plan_at = now.plus(REFRESH_FLOOR);
-        let Some(load) = self.load(now, endpoint) else {
+        if for_balance {
+            self.actions.push_back(Action::Survey { endpoint });
+        } else {
+            self.move_back(now, endpoint, 0);
+        }
+    }
+
+    /// The answer to [`Action::Survey`].
+    pub(super) fn surveyed(
+        &mut self,
+        now: Tick,
+        endpoint: EndpointKey,
+        held: &[u32],
+    ) -> Option<()> {
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
+        bucket.addresses.note_held(held);
+        let by_load = bucket.flights.is_timed;
+        let elsewhere = self.held_elsewhere(endpoint)?;
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
+        bucket.addresses.trust(&elsewhere);
+        let spread = self.spread(now, endpoint)?;
+        let is_crowded = spread.has_own_too_many();
+        let wanted = spread.to_move(by_load, &mut self.rng);
+        self.move_back(now, endpoint, wanted);
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
+        if bucket.moves.left == 0 {
+            // Nothing was moved: what changes may be looked at at once.
+            bucket.moves.plan_at = now;
+        }
+        if is_crowded && bucket.moves.looks > 0 && !bucket.addresses.have_backups() {
+            // Each core has moved its part, rounded by chance: the rest is seen in the next look.
+            bucket.moves.even_by(now.plus(REFRESH_FLOOR));
+            self.arm(endpoint);
+        }
+        self.settle(now, endpoint);
+        Some(())
+    }
+
+    /// So many are to be moved, and those at backups in any case.
+    fn move_back(&mut self, now: Tick, endpoint: EndpointKey, wanted: u64) {
+        let Some(spread) = self.spread(now, endpoint) else {
             return;
         };
-        let most = load.total.div_ceil(2);
-        let lacking: u64 = match is_answer {
-            true => (0..load.own.len())
-                .map(|at| load.lacks(at) + u64::from(load.gets_by_chance(at, &mut self.rng)))
-                .sum(),
-            false => 0,
-        };
-        let wanted = lacking.max(load.at_backups());
-        let left = u32::try_from(wanted.min(most)).unwrap_or(u32::MAX);
+        let most = spread.own().div_ceil(2);
+        let wanted = wanted.max(spread.at_backups()).min(most);
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
-        bucket.moves.left = left;
+        bucket.moves.left = u32::try_from(wanted).unwrap_or(u32::MAX);
         bucket.moves.aim = bucket.addresses.first_priority(now).unwrap_or(u16::MAX);
-        if left == 0 {
+        // The permit of what closed ahead may have gone to another core.
+        bucket.moves.ahead = false;
+        if bucket.moves.left == 0 {
             bucket.moves.give_up();
         }
         self.make_room_to_move(now, endpoint);
+    }
+
+    /// The permit of what closed ahead may have gone to another core, while this one's request waits:
+    /// the plan goes on without it.
+    pub(super) fn still_queued(&mut self, now: Tick, endpoint: EndpointKey) -> Option<()> {
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
+        if bucket.permit != Permit::Queued {
+            // The grant, or the end of the request, was on its way already.
+            return Some(());
+        }
+        bucket.moves.is_succeeded_elsewhere();
+        self.make_room_to_move(now, endpoint);
+        self.settle(now, endpoint);
+        Some(())
+    }
+
+    /// What all cores hold is known anew: others may have moved what was too much.
+    pub(super) fn doubt_moves(&mut self, now: Tick, endpoint: EndpointKey) {
+        let may_doubt = |bucket: &Bucket| {
+            let has_plan = bucket.moves.left > 0 && !bucket.moves.ahead;
+            has_plan && !bucket.addresses.have_backups()
+        };
+        if !self.endpoints.get(endpoint.0).is_some_and(may_doubt) {
+            return;
+        }
+        let spread = self.spread(now, endpoint);
+        if spread.is_some_and(|spread| !spread.has_own_too_many()) {
+            self.give_up_moves(endpoint);
+        }
+    }
+
+    /// Another core's connection serves in place of the opening that was queued: if one had closed
+    /// ahead of that, this is its successor.
+    pub(super) fn received_ahead(&mut self, endpoint: EndpointKey) {
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0)
+            && std::mem::take(&mut bucket.moves.ahead)
+        {
+            bucket.moves.left = bucket.moves.left.saturating_sub(1);
+        }
     }
 
     /// No permit is to be had for the next successor: one connection closes ahead of it, now
@@ -209,11 +194,10 @@ impl PoolPolicy {
             return;
         }
         let is_only_one = bucket.counts.live() < 2;
-        if is_only_one
-            && self
-                .load(now, endpoint)
-                .is_some_and(|it| it.at_backups() > 0)
-        {
+        let Some(spread) = self.spread(now, endpoint) else {
+            return;
+        };
+        if is_only_one && spread.at_backups() > 0 {
             // The last connection is not given for a guess, and others' permits come when they come.
             self.give_up_moves(endpoint);
             self.watch_backups(now, endpoint, now.plus(RETURN_CAP));
@@ -222,7 +206,7 @@ impl PoolPolicy {
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
-        bucket.moves.on_return = true;
+        bucket.moves.crowded = bucket.addresses.those(|at| spread.has_own_there(at));
         if let Some(key) = self.idle_one_too_many(now, endpoint) {
             self.close_ahead(endpoint, key);
         }
@@ -234,8 +218,33 @@ impl PoolPolicy {
         }
     }
 
+    /// A connection came back while some are to close ahead of their successors: whether it is one.
+    pub(super) fn closes_on_return(
+        &mut self,
+        now: Tick,
+        endpoint: EndpointKey,
+        key: ConnKey,
+    ) -> bool {
+        let (Some(bucket), Some(conn)) = (self.endpoints.get(endpoint.0), self.conns.get(key.0))
+        else {
+            return false;
+        };
+        let address = conn.address;
+        if !bucket.moves.crowded.contains(&address) {
+            return false;
+        }
+        let closes = self.is_to_close_ahead(now, endpoint, key);
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0)
+            && !closes
+        {
+            // Looked at once: not all that come back pay for it.
+            bucket.moves.is_not_crowded(address);
+        }
+        closes
+    }
+
     /// Whether the connection, which nobody uses now, is one to be closed ahead.
-    pub(super) fn is_to_close_ahead(&self, now: Tick, endpoint: EndpointKey, key: ConnKey) -> bool {
+    fn is_to_close_ahead(&self, now: Tick, endpoint: EndpointKey, key: ConnKey) -> bool {
         let Some(bucket) = self.endpoints.get(endpoint.0) else {
             return false;
         };
@@ -243,15 +252,15 @@ impl PoolPolicy {
             return false;
         };
         let at = bucket.addresses.position(conn.address);
-        let load = self.load(now, endpoint);
-        let has_too_many = at.zip(load).is_some_and(|(at, load)| load.has_too_many(at));
-        has_too_many && bucket.counts.live() > 1
+        let spread = self.spread(now, endpoint);
+        at.zip(spread)
+            .is_some_and(|(at, spread)| spread.has_too_many(at) && bucket.may_close_one(&spread))
     }
 
     pub(super) fn close_ahead(&mut self, endpoint: EndpointKey, key: ConnKey) {
         if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
-            bucket.moves.on_return = false;
-            bucket.moves.ahead = true;
+            bucket.moves.crowded.clear();
+            (bucket.moves.ahead, bucket.moves.has_gone) = (true, false);
             self.close(key, CloseReason::Rebalanced);
         }
     }
@@ -268,13 +277,14 @@ impl PoolPolicy {
         bucket.moves.is_late = false;
         bucket.moves.left = bucket.moves.left.saturating_sub(1);
         let at = bucket.addresses.position(address);
-        let load = self.load(now, endpoint);
-        let was_in_vain = at
-            .zip(load)
-            .is_some_and(|(at, load)| match load.at_backups() {
-                0 => load.has_too_many(at),
-                _ => load.is_at_backup(at),
-            });
+        let spread = self.spread(now, endpoint);
+        let was_in_vain =
+            at.zip(spread.as_ref())
+                .is_some_and(|(at, spread)| match spread.at_backups() {
+                    0 => spread.has_too_many(at),
+                    _ => spread.is_at_backup(at),
+                });
+        let is_done = spread.is_some_and(|it| it.at_backups() == 0 && !it.has_own_too_many());
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
@@ -287,7 +297,7 @@ impl PoolPolicy {
         self.give_up_lost_aim(now, endpoint);
         let bucket = self.endpoints.get_mut(endpoint.0);
         if let Some(bucket) = bucket
-            && (bucket.moves.left == 0 || was_in_vain)
+            && (bucket.moves.left == 0 || was_in_vain || is_done)
         {
             // What this core lacks others have in plenty: the rest would go the same way.
             bucket.moves.give_up();
@@ -302,13 +312,13 @@ impl PoolPolicy {
         let Some(bucket) = self.endpoints.get(endpoint.0) else {
             return;
         };
-        let Some(load) = self.load(now, endpoint) else {
+        let Some(spread) = self.spread(now, endpoint) else {
             return;
         };
         let busy = self.conns.iter().find(|(_, conn)| {
             let is_busy = conn.stage == Stage::Ready && conn.uses > 0 && conn.condemned.is_none();
             let at = bucket.addresses.position(conn.address);
-            conn.endpoint == endpoint && is_busy && at.is_some_and(|at| load.is_at_backup(at))
+            conn.endpoint == endpoint && is_busy && at.is_some_and(|at| spread.is_at_backup(at))
         });
         if let Some((key, _)) = busy {
             self.condemn(ConnKey(key), CloseReason::Rebalanced);
@@ -396,25 +406,91 @@ impl PoolPolicy {
         self.watch_backups(now, endpoint, now.plus(REFRESH_FLOOR));
     }
 
+    /// An address failed, or is good again: those that were good meanwhile got the connections of all.
+    /// That is looked at a few times, and not for ever: what one core lacks others may have. Where some
+    /// are in reserve, all that moves is looked after by [`watch_backups`](Self::watch_backups).
+    pub(super) fn even_out_later(&mut self, now: Tick, endpoint: EndpointKey) {
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        if bucket.addresses.len() < 2 || bucket.addresses.have_backups() {
+            return;
+        }
+        bucket.moves.looks = LOOKS;
+        bucket.moves.even_by(now.plus(REFRESH_FLOOR));
+        self.arm(endpoint);
+    }
+
+    /// An address is good again: there is something to be moved at once.
+    pub(super) fn even_out_soon(&mut self, now: Tick, endpoint: EndpointKey) {
+        self.even_out_later(now, endpoint);
+        let soon = now.plus(self.rng.part_of(SOON)).plus(SOON);
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0)
+            && bucket.moves.even_at > Tick::ZERO
+        {
+            bucket.moves.even_by(soon);
+            self.arm(endpoint);
+        }
+    }
+
+    /// The endpoint's moment may be that at which its connections are evened out.
+    pub(super) fn look_at_balance(&mut self, now: Tick, endpoint: EndpointKey) {
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        if bucket.moves.even_at == Tick::ZERO || bucket.moves.even_at > now {
+            return;
+        }
+        if bucket.moves.plan_at > now {
+            bucket.moves.even_at = bucket.moves.plan_at;
+            return;
+        }
+        bucket.moves.looks = bucket.moves.looks.saturating_sub(1);
+        self.plan(now, endpoint, true);
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
+        let has_more = bucket.moves.looks > 0 && bucket.counts.live() > 0;
+        let soon = has_more.then(|| now.plus(REFRESH_FLOOR));
+        // Who failed is looked at when it may be good again, as long as there are connections.
+        let next = bucket
+            .addresses
+            .next_return(now)
+            .filter(|_| bucket.is_used());
+        let next = next.map(|next| next.max(now.plus(REFRESH_FLOOR)));
+        bucket.moves.even_at = soon.into_iter().chain(next).min().unwrap_or(Tick::ZERO);
+    }
+
     /// The longest idle connection to an address that has more than its share, those at a backup
     /// before the others, if it is not the only one that is left.
     fn idle_one_too_many(&self, now: Tick, endpoint: EndpointKey) -> Option<ConnKey> {
         let bucket = self.endpoints.get(endpoint.0)?;
-        if bucket.counts.live() < 2 {
+        let spread = self.spread(now, endpoint)?;
+        if !bucket.may_close_one(&spread) {
             return None;
         }
-        let load = self.load(now, endpoint)?;
         let conns = self.conns.iter().filter(|(_, conn)| {
             let is_idle = conn.stage == Stage::Ready && conn.uses == 0;
             let at = bucket.addresses.position(conn.address);
             let is_one = conn.endpoint == endpoint && is_idle;
-            is_one && at.is_some_and(|at| load.has_too_many(at))
+            is_one && at.is_some_and(|at| spread.has_too_many(at))
         });
         let is_at_home = |conn: &Conn| {
             let at = bucket.addresses.position(conn.address);
-            at.is_none_or(|at| !load.is_at_backup(at))
+            at.is_none_or(|at| !spread.is_at_backup(at))
         };
         let oldest = conns.min_by_key(|(key, conn)| (is_at_home(conn), conn.idle_since, *key));
         oldest.map(|(key, _)| ConnKey(key))
+    }
+}
+
+impl Bucket {
+    /// Whether a connection may close for the balance: not the last one for a guess whether what comes
+    /// before a backup is good. Where the limit has no permit for its successor, the last one may,
+    /// for another: a core that holds one connection would else never move it.
+    fn may_close_one(&self, spread: &Spread) -> bool {
+        let has_no_permit = self.permit == Permit::Queued || self.moves.may_close_on_return();
+        let may_be_last = spread.at_backups() == 0 && has_no_permit;
+        self.counts.live() > 1 || may_be_last
     }
 }

@@ -1,8 +1,8 @@
 //! Opening: from the wish for one more connection to a ready one.
 //!
 //! A wish becomes an opening when it has a permit; it then dials one address after the other
-//! until one is ready or all have failed, several at once if they are slow (see `race`). Openings that failed on all addresses end the round:
-//! the endpoint pauses, longer each time, and begins the next round if connections are still
+//! until one is ready or all have failed, several at once if they are slow (see `race`).
+//! Openings that failed on all addresses end the round: the endpoint pauses, longer each time, and begins the next round if connections are still
 //! wanted. After the last round allowed, the waiters that had come before it get the error, if
 //! the endpoint has no connection that could serve them.
 //!
@@ -10,20 +10,18 @@
 //! `max_connecting` connects, one new one per event; during a pause none begins.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::PoolPolicy;
 use super::backoff;
+use super::balance::Wish;
 use super::bucket::{Bucket, Permit};
 use super::conn::{Conn, Stage};
-use super::event::{Action, CloseReason, ConnKey, EndpointKey, Hook};
+use super::event::{Action, CloseReason, ConnKey, EndpointKey, Hook, Verdict};
 use super::race::set_error;
 use super::timers::Timer;
 use crate::error::Error;
 use crate::time::Tick;
 
-/// How long what no waiter needs waits when there is no permit or no slot to be had for it.
-const EXTRAS_PAUSE: Duration = Duration::from_secs(1);
 /// A lifetime is shortened by up to one part in this many.
 const LIFETIME_JITTER: u32 = 40;
 
@@ -37,6 +35,7 @@ impl PoolPolicy {
             .needed_by_waiters()
             .saturating_add(self.needed_to_stay_warm(now, bucket))
             .saturating_add(bucket.moves.wanted(now))
+            .saturating_add(bucket.probes.wanted())
     }
 
     fn wants_more(&self, now: Tick, endpoint: EndpointKey) -> bool {
@@ -44,19 +43,10 @@ impl PoolPolicy {
         bucket.is_some_and(|bucket| self.needed(now, bucket) > bucket.openings())
     }
 
-    fn needed_to_stay_warm(&self, now: Tick, bucket: &Bucket) -> u32 {
-        let min_idle = u32::try_from(self.settings.min_idle).unwrap_or(u32::MAX);
-        let is_used =
-            bucket.counts.gets > 0 && now < bucket.last_get.plus(self.settings.max_idle_time);
-        if min_idle == 0 || !is_used || now < bucket.warm_at {
-            return 0;
-        }
-        min_idle.saturating_sub(bucket.counts.idle)
-    }
-
     /// Takes the next step towards a connection that is missing, or takes back the last one
     /// towards a connection that no longer is.
     pub(super) fn ensure(&mut self, now: Tick, endpoint: EndpointKey) {
+        self.watch_ended(now, endpoint);
         if let Some(number) = self.due_race(now, endpoint) {
             self.ensure_rival(now, endpoint, number);
         }
@@ -74,12 +64,14 @@ impl PoolPolicy {
     /// Asks for what the next opening needs.
     fn ensure_opening(&mut self, now: Tick, endpoint: EndpointKey) {
         let max_connecting = self.settings.max_connecting;
+        let room = self.settings.room();
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
         if bucket.attempts() >= max_connecting
             || bucket.permit != Permit::None
             || bucket.parked.is_some()
+            || bucket.addresses.are_busy(&Wish::first(now, room))
         {
             return;
         }
@@ -101,8 +93,12 @@ impl PoolPolicy {
         };
         if bucket.permit == Permit::Queued && !is_due {
             bucket.permit = Permit::None;
+            self.decline(endpoint);
             self.actions.push_back(Action::WithdrawPermit { endpoint });
         }
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
         let openings = bucket.openings();
         if needed > openings {
             self.arm(endpoint);
@@ -123,28 +119,32 @@ impl PoolPolicy {
         held: &[u32],
     ) -> Option<()> {
         let rival = self.due_race(now, endpoint);
+        self.decline(endpoint);
         let bucket = self.endpoints.get(endpoint.0)?;
         let may = !bucket.in_backoff(now)
             && !bucket.addresses.is_empty()
             && bucket.parked.is_none()
-            && bucket.attempts() < self.settings.max_connecting;
-        let needed = self.needed(now, bucket);
-        let (next_waiter, is_full) = (self.next_waiter, self.conns.is_full());
+            && bucket.attempts() < self.settings.max_connecting
+            && (rival.is_some()
+                || !bucket
+                    .addresses
+                    .are_busy(&Wish::first(now, self.settings.room())));
+        let is_full = self.conns.is_full();
         let bucket = self.endpoints.get_mut(endpoint.0)?;
         bucket.permit = Permit::None;
         bucket.permits += 1;
+        bucket.extras_may_go_on(now);
         bucket.moves.has_permit();
         if may {
             bucket.addresses.note_held(held);
+            self.doubt_moves(now, endpoint);
         }
+        let bucket = self.endpoints.get(endpoint.0)?;
+        let needed = self.needed(now, bucket);
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
         match rival {
             Some(number) if may && !is_full => self.dial_next(now, endpoint, number),
-            _ if may && needed > bucket.openings() => {
-                if bucket.races.is_empty() || bucket.round_mark.is_none() {
-                    bucket.round_mark = Some(next_waiter);
-                }
-                self.begin_race(now, endpoint);
-            }
+            _ if may && needed > bucket.openings() => self.begin_race(now, endpoint),
             _ => self.return_permit(endpoint),
         }
         self.settle(now, endpoint);
@@ -157,26 +157,17 @@ impl PoolPolicy {
             return None;
         }
         bucket.permit = Permit::Queued;
-        if bucket.needed_by_waiters() <= bucket.openings() {
+        if !bucket.is_short() {
             // Only the pool itself wants it: no reason to make another core give one up.
             self.pause_extras(now, endpoint);
         }
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            bucket.moves.is_succeeded_elsewhere();
+        }
         self.make_room_to_move(now, endpoint);
+        self.make_room_to_probe(endpoint);
         self.settle(now, endpoint);
         Some(())
-    }
-
-    /// What no waiter needs is not tried again for a while.
-    pub(super) fn pause_extras(&mut self, now: Tick, endpoint: EndpointKey) {
-        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
-            return;
-        };
-        let later = now.plus(EXTRAS_PAUSE);
-        if self.settings.min_idle > 0 {
-            bucket.warm_at = later;
-        }
-        bucket.moves.pause_until(later);
-        self.arm(endpoint);
     }
 
     /// Keeps the race, with its permit, until a slot is free; gives it up if no waiter wants it.
@@ -184,7 +175,10 @@ impl PoolPolicy {
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
-        if bucket.needed_by_waiters() < bucket.openings() || bucket.parked.is_some() {
+        let is_probe = bucket.probes.aim(number).is_some();
+        let for_waiters = bucket.openings_for_waiters();
+        let is_extra = is_probe || bucket.needed_by_waiters() < for_waiters;
+        if is_extra || bucket.parked.is_some() {
             self.remove_race(endpoint, number);
             self.return_permit(endpoint);
             self.pause_extras(now, endpoint);
@@ -233,6 +227,9 @@ impl PoolPolicy {
     /// was one.
     pub(super) fn left(&mut self, now: Tick, key: ConnKey, conn: Conn) {
         let endpoint = conn.endpoint;
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            bucket.flights.leave(conn.spot);
+        }
         match conn.attempt {
             Some(attempt) => self.attempt_ended(now, endpoint, key, conn.address, *attempt),
             None => self.return_permit(endpoint),
@@ -264,12 +261,17 @@ impl PoolPolicy {
             return;
         };
         bucket.counts.connect_errors += 1;
-        if is_of_this_host(&error) {
+        let is_of_this_host = is_of_this_host(&error);
+        if is_of_this_host {
             bucket.addresses.failed_here(now, address, &mut self.rng);
         } else {
             bucket.addresses.failed(now, address, &mut self.rng);
         }
         bucket.last_error = Some(error.context(format!("connecting to {}", bucket.label)));
+        if !is_of_this_host {
+            self.report(endpoint, address, Verdict::Failed);
+        }
+        self.even_out_later(now, endpoint);
         self.give_up_lost_aim(now, endpoint);
         self.watch_backups(now, endpoint, now);
     }
@@ -326,6 +328,8 @@ impl PoolPolicy {
         conn.was_ready = true;
         conn.capacity = capacity.max(1);
         conn.deadline = now.plus(shorter);
+        conn.idle_since = now;
+        conn.opened = now;
         let (endpoint, address, deadline) = (conn.endpoint, conn.address, conn.deadline);
         self.timers.insert(deadline, Timer::Lifetime(key));
         let bucket = self.endpoints.get_mut(endpoint.0)?;
@@ -333,12 +337,17 @@ impl PoolPolicy {
         bucket.counts.idle += 1;
         bucket.counts.created += 1;
         bucket.capacity = capacity.max(1);
-        bucket.addresses.succeeded(address);
+        let had_failed = bucket.addresses.succeeded(address);
         bucket.failures = 0;
         bucket.retry_at = Tick::ZERO;
         bucket.round_mark = None;
         bucket.last_error = None;
         self.win_race(now, endpoint, key);
+        self.watch_need(now, endpoint);
+        self.report_ready(endpoint, address);
+        if had_failed {
+            self.even_out_soon(now, endpoint);
+        }
         self.arm(endpoint);
         self.notify(endpoint, key, Hook::Created);
         self.became_free(now, endpoint, key);
@@ -361,7 +370,10 @@ impl PoolPolicy {
             bucket.warm_at,
             bucket.moves.pause(),
             bucket.moves.look_at(),
+            bucket.moves.even_at(),
+            bucket.probes.at(),
             bucket.refresh_at,
+            bucket.need.look_at(),
         ];
         let hold = bucket.addresses.next_hold();
         let pending = moments
@@ -376,6 +388,7 @@ impl PoolPolicy {
     }
 
     pub(super) fn disarm(&mut self, endpoint: EndpointKey) {
+        self.give_later(endpoint, Tick::NEVER);
         if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
             let timer = Timer::Retry(endpoint);
             self.timers.remove(bucket.timer, timer);
@@ -405,6 +418,9 @@ impl PoolPolicy {
         }
         self.refresh(now, endpoint);
         self.look_at_backups(now, endpoint);
+        self.look_at_need(now, endpoint);
+        self.look_at_balance(now, endpoint);
+        self.look_at_ejected(now, endpoint);
         self.arm(endpoint);
         self.settle(now, endpoint);
     }

@@ -1,11 +1,13 @@
 //! The naive oracle of [`model`](super::model): plain lists that say who must come first and what
 //! must never be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::Settings;
-use super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, WaiterKey};
+use super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Received, WaiterKey};
+use super::serve::IDLE_LOOKED_AT;
+use crate::balance::Balance;
 use crate::error::ErrorKind;
 use crate::target::Target;
 use crate::time::Tick;
@@ -14,6 +16,8 @@ use crate::time::Tick;
 pub(super) enum State {
     Opening,
     Ready,
+    /// On its way to another core.
+    Leaving,
     Closing,
 }
 
@@ -23,9 +27,14 @@ pub(super) struct Known {
     pub(super) state: State,
     /// In a health check, or to be closed when its last use ends.
     pub(super) unusable: bool,
+    /// Another core has it, and its permit.
+    pub(super) given: bool,
     pub(super) uses: u32,
     capacity: u32,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
+    /// Since when it idles, if so; a look alone does not change that.
+    since: Tick,
+    looked_at: bool,
     /// It failed while it was opened; the policy takes that in when it is closed.
     has_failed: bool,
 }
@@ -36,11 +45,18 @@ pub(super) struct Oracle {
     /// Waiters in the order of arrival.
     pub(super) waiting: Vec<(WaiterKey, EndpointKey, Tick)>,
     pub(super) conns: BTreeMap<ConnKey, Known>,
-    /// Idle connections; the one that went idle last is last.
+    /// Idle connections; the one that idles for the shortest time is last.
     idle: Vec<ConnKey>,
     ended: u64,
     /// Addresses of each endpoint.
     named: BTreeMap<(EndpointKey, SocketAddr), Named>,
+    /// The last answer of each.
+    pub(super) orders: BTreeMap<EndpointKey, Vec<SocketAddr>>,
+    pub(super) balances: BTreeMap<EndpointKey, Balance>,
+    /// The share of each address when it was dialed last.
+    shares: BTreeMap<(EndpointKey, SocketAddr), u64>,
+    /// Endpoints that have asked for a permit since they got one.
+    pub(super) asks: BTreeSet<EndpointKey>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +65,10 @@ struct Named {
     /// How many fresh answers in a row lacked it.
     missed: u32,
     was_dialed: bool,
+    /// Out for all cores.
+    is_out: bool,
+    /// Of the load.
+    share: u64,
 }
 
 impl Oracle {
@@ -57,9 +77,8 @@ impl Oracle {
         assert_eq!(known.state, State::Ready);
         assert!(!known.unusable, "handed out though condemned");
         assert!(known.uses < known.capacity, "over its capacity");
-        known.uses += 1;
-        let endpoint = known.endpoint;
-        let place = (endpoint, known.address);
+        let (endpoint, address) = (known.endpoint, known.address);
+        let place = (endpoint, address);
         assert!(
             self.named.contains_key(&place),
             "to an address that is gone"
@@ -67,9 +86,38 @@ impl Oracle {
         if let Some(at) = self.idle.iter().position(|idle| *idle == conn) {
             self.idle.remove(at);
             let newer = self.idle[at..].iter();
-            let newer = newer.filter(|newer| self.conns[*newer].endpoint == endpoint);
-            assert_eq!(newer.count(), 0, "a newer idle connection was passed over");
+            let newer: Vec<SocketAddr> = newer
+                .map(|newer| &self.conns[newer])
+                .filter(|newer| newer.endpoint == endpoint)
+                .map(|newer| newer.address)
+                .collect();
+            assert!(newer.len() < IDLE_LOOKED_AT, "many were passed over");
+            let is_timed = self.balances.get(&endpoint) == Some(&Balance::PowerOfTwo);
+            for other in &newer {
+                // Parts of a whole, compared crosswise, where the time of uses does not count.
+                let (mine, theirs) = (self.load(place), self.load((endpoint, *other)));
+                assert!(
+                    is_timed || mine.0 * theirs.1 < theirs.0 * mine.1,
+                    "a newer idle connection was passed over: {mine:?} {theirs:?}"
+                );
+            }
+            if let Some(newest) = newer.last() {
+                let uses = self.load((endpoint, *newest)).0 - 1;
+                assert!(
+                    uses > 0,
+                    "the newest was passed over, though nobody uses its address"
+                );
+            }
         }
+        self.conns.get_mut(&conn).expect("it exists").uses += 1;
+    }
+
+    /// Uses that the address would have with one more, and its share.
+    fn load(&self, place: (EndpointKey, SocketAddr)) -> (u64, u64) {
+        let conns = self.conns.values();
+        let there = conns.filter(|conn| (conn.endpoint, conn.address) == place);
+        let uses: u32 = there.map(|conn| conn.uses).sum();
+        (u64::from(uses) + 1, self.shares[&place])
     }
 
     pub(super) fn hit(&mut self, conn: ConnKey, endpoint: EndpointKey) {
@@ -79,17 +127,29 @@ impl Oracle {
         self.used(conn);
     }
 
-    pub(super) fn put(&mut self, conn: ConnKey, clean: bool) {
+    pub(super) fn put(&mut self, now: Tick, conn: ConnKey, clean: bool) {
         let known = self.conns.get_mut(&conn).expect("a connection that exists");
         known.uses -= 1;
+        known.since = now;
         known.unusable |= !clean;
         if known.uses == 0 && !known.unusable && known.state == State::Ready {
-            self.idle.push(conn);
+            self.idles(conn);
         }
+    }
+
+    fn idles(&mut self, conn: ConnKey) {
+        let since = |conn: &ConnKey| self.conns[conn].since;
+        let at = self
+            .idle
+            .partition_point(|other| since(other) <= since(&conn));
+        self.idle.insert(at, conn);
     }
 
     pub(super) fn acted(&mut self, now: Tick, settings: &Settings, action: &Action) {
         match action {
+            Action::AcquirePermit { endpoint } => {
+                self.asks.insert(*endpoint);
+            }
             Action::Dial {
                 conn,
                 endpoint,
@@ -102,21 +162,33 @@ impl Oracle {
                     endpoint: *endpoint,
                     state: State::Opening,
                     unusable: false,
+                    given: false,
                     uses: 0,
                     capacity: 1,
+                    since: now,
+                    looked_at: false,
                     has_failed: false,
                 };
                 assert!(self.conns.insert(*conn, known).is_none());
             }
-            Action::CheckHealth { conn, .. } => {
+            Action::CheckHealth { conn, .. }
+            | Action::Look { conn, .. }
+            | Action::Give { conn, .. } => {
                 self.idle.retain(|idle| idle != conn);
-                self.conns.get_mut(conn).expect("it exists").unusable = true;
+                let known = self.conns.get_mut(conn).expect("it exists");
+                assert_eq!((known.uses, known.state), (0, State::Ready));
+                known.unusable = true;
+                known.looked_at = matches!(action, Action::Look { .. });
+                if matches!(action, Action::Give { .. }) {
+                    known.state = State::Leaving;
+                }
             }
             Action::Close { conn, reason } => {
-                self.closes(*conn, *reason);
+                self.closes(settings.min_idle.max(1), *conn, *reason);
                 let known = self.conns.get_mut(conn).expect("it exists");
                 assert_ne!(known.state, State::Closing, "closed twice");
                 assert_eq!(known.uses, 0, "closed in somebody's hands");
+                assert_ne!(known.state, State::Leaving, "closed while it is given");
                 let given_up = [CloseReason::AddressGone, CloseReason::ConnectCancelled];
                 known.has_failed = known.state == State::Opening && !given_up.contains(reason);
                 known.state = State::Closing;
@@ -148,18 +220,20 @@ impl Oracle {
         let place = (endpoint, address);
         let named = self.named.get_mut(&place).expect("no address that is gone");
         named.was_dialed = true;
+        self.shares.insert(place, named.share);
         let priority = named.priority;
         let better = self.named.iter().find(
             |((of, other), named): &(&(EndpointKey, SocketAddr), &Named)| {
                 let is_like = *of == endpoint && other.is_ipv6() == address.is_ipv6();
+                let is_like = is_like && !named.is_out;
                 is_like && named.priority < priority && named.missed == 0 && !named.was_dialed
             },
         );
         assert!(better.is_none(), "{address} dialed before {better:?}");
     }
 
-    /// Whether the reason can be true.
-    fn closes(&self, conn: ConnKey, reason: CloseReason) {
+    /// Whether the reason can be true; of each endpoint `least` stay until their time has come.
+    fn closes(&self, least: usize, conn: ConnKey, reason: CloseReason) {
         let known = &self.conns[&conn];
         let ready =
             |other: &&Known| other.endpoint == known.endpoint && other.state == State::Ready;
@@ -168,7 +242,17 @@ impl Oracle {
             CloseReason::Rebalanced => {
                 assert_eq!(known.state, State::Ready);
                 let left = self.conns.values().filter(ready).count();
-                assert!(left > 1, "the last connection is closed for the balance");
+                // The last one goes only where its successor has no permit beside it.
+                let asks = self.asks.contains(&known.endpoint);
+                assert!(
+                    left > 1 || asks,
+                    "the last connection is closed for the balance"
+                );
+            }
+            CloseReason::Surplus => {
+                assert_eq!((known.state, known.uses), (State::Ready, 0));
+                let left = self.conns.values().filter(ready).count();
+                assert!(left > least, "more than the surplus is closed");
             }
             CloseReason::AddressGone => {
                 let missed = self.named.get(&(known.endpoint, known.address));
@@ -191,23 +275,51 @@ impl Oracle {
             named.missed += u32::from(*of == endpoint && is_fresh && !is_named);
             *of != endpoint || named.missed < 2
         });
+        let order = targets.iter().map(|target| target.address).collect();
+        self.orders.insert(endpoint, order);
         for target in targets {
             let place = (endpoint, target.address);
             let known = self.named.get(&place);
             // A failure from before it was gone may still be told.
             let mut conns = self.conns.values();
             let fails = conns.any(|it| (it.endpoint, it.address) == place && it.has_failed);
+            let weight = match self.balances.get(&endpoint) {
+                Some(Balance::RoundRobin) => 1,
+                _ => target.weight,
+            };
             let named = Named {
                 priority: target.priority,
                 missed: 0,
                 was_dialed: fails || known.is_some_and(|known| known.was_dialed),
+                is_out: known.is_some_and(|known| known.is_out),
+                share: (u64::from(weight) * 1000).max(1),
             };
             self.named.insert(place, named);
         }
     }
 
+    /// Another core's connection is this one's.
+    pub(super) fn received(&mut self, conn: ConnKey, endpoint: EndpointKey, what: &Received) {
+        let address = what.address;
+        let known = Known {
+            endpoint,
+            state: State::Ready,
+            unusable: true,
+            given: false,
+            uses: 0,
+            capacity: what.capacity,
+            address,
+            since: what.idle_since,
+            looked_at: false,
+            has_failed: false,
+        };
+        let named = self.named.get(&(endpoint, address)).expect("it is gone");
+        self.shares.insert((endpoint, address), named.share);
+        assert!(self.conns.insert(conn, known).is_none());
+    }
+
     /// What an event that the policy takes changes.
-    pub(super) fn told(&mut self, event: &Event) {
+    pub(super) fn told(&mut self, now: Tick, event: &Event) {
         match event {
             Event::Resolved {
                 endpoint,
@@ -215,13 +327,22 @@ impl Oracle {
                 is_fresh,
                 ..
             } => self.named(*endpoint, targets, *is_fresh),
+            Event::Ejected { endpoint, out } => {
+                let order = self.orders.get(endpoint).into_iter().flatten();
+                for (address, out) in order.zip(out) {
+                    if let Some(named) = self.named.get_mut(&(*endpoint, *address)) {
+                        named.is_out = out.is_some();
+                    }
+                }
+            }
             Event::Initialised { conn, capacity } => {
                 if let Some(known) = self.conns.get_mut(conn)
                     && known.state == State::Opening
                 {
                     known.state = State::Ready;
                     known.capacity = *capacity;
-                    self.idle.push(*conn);
+                    known.since = now;
+                    self.idles(*conn);
                 }
             }
             Event::HealthChecked { conn, healthy } => {
@@ -230,7 +351,27 @@ impl Oracle {
                     && *healthy
                 {
                     known.unusable = false;
-                    self.idle.push(*conn);
+                    if !known.looked_at {
+                        known.since = now;
+                    }
+                    self.idles(*conn);
+                }
+            }
+            Event::GiveFailed {
+                conn,
+                untouched: true,
+                ..
+            } => {
+                if let Some(known) = self.conns.get_mut(conn) {
+                    known.state = State::Ready;
+                    known.unusable = false;
+                    self.idles(*conn);
+                }
+            }
+            Event::Given { conn } | Event::GiveFailed { conn, .. } => {
+                if let Some(known) = self.conns.get_mut(conn) {
+                    known.state = State::Ready;
+                    known.given = matches!(event, Event::Given { .. });
                 }
             }
             Event::ConnectFailed { conn, .. } | Event::Closed { conn } => {

@@ -6,117 +6,44 @@
 //! over: it asks for a permit for the next) → more attempts → won (the others are cancelled, unless
 //! waiters still need them) → gone. Where no permit, slot or place is to be had, the oldest attempt
 //! is cut short and its permit dials the next address: the first after the attempt delay, each further
-//! one after twice as long, one whose server answered after [`PATIENCE_MAX`], which is the longest.
-//! What was cut so gets a second try, without hurry, when all others have failed.
+//! one after twice as long, one whose server answered after [`PATIENCE_MAX`](opening::PATIENCE_MAX), which is the longest.
+//! What was cut so gets a second try, without hurry, when all others have failed. Where no address that
+//! is left may have one attempt more, an opening ends, and begins anew when an attempt has ended.
 //!
 //! Promise: attempts begin [`ATTEMPT_DELAY`] apart, or at once when one failed, and those under way
 //! together never less than [`ATTEMPT_FLOOR`] apart; each has a permit and a slot; an address is
 //! dialed once per race (twice if it was cut, again if it was gone and is named anew); what an answer
 //! brings meanwhile joins; for a name with one address there is no race.
 
+mod opening;
+
 use std::net::SocketAddr;
-use std::time::Duration;
+
+pub(crate) use opening::Race;
 
 use super::PoolPolicy;
-use super::balance::Wish;
 use super::bucket::Permit;
 use super::conn::{Attempt, Conn, Stage};
-use super::event::{Action, CloseReason, ConnKey, EndpointKey};
-use super::settings::{ATTEMPT_DELAY, ATTEMPT_FLOOR};
+use super::event::{Action, CloseReason, ConnKey, EndpointKey, Verdict};
+use super::settings::{ATTEMPT_DELAY, ATTEMPT_FLOOR, PROBE_EVERY};
 use super::timers::Timer;
 use crate::error::Error;
 use crate::time::Tick;
-
-/// The longest that an attempt is left alone where there is no room for one beside it.
-const PATIENCE_MAX: Duration = Duration::from_secs(1);
-
-/// One opening.
-#[derive(Debug)]
-pub(crate) struct Race {
-    pub(crate) number: u64,
-    /// Its connections that are not ready yet, in the order in which they began.
-    pub(crate) attempts: Vec<ConnKey>,
-    /// Addresses that it has dialed.
-    tried: Vec<SocketAddr>,
-    /// Those of them that were given up for the next, without a verdict.
-    cut: Vec<SocketAddr>,
-    /// The address that took long last.
-    slow: Option<SocketAddr>,
-    /// The next attempt is for want of that one.
-    is_beside: bool,
-    /// When it began: what has failed for others since then is not tried either.
-    pub(crate) since: Tick,
-    /// The endpoint's round in which it began.
-    pub(crate) round: u64,
-    /// The deadline in the timers; [`Tick::NEVER`] if there is none.
-    pub(crate) next_at: Tick,
-    /// The next attempt is to begin as soon as it may.
-    due: bool,
-    /// One of it is ready: the others are of use only while waiters need them.
-    won: bool,
-    /// Each attempt may take its time.
-    is_patient: bool,
-}
-
-impl Race {
-    fn new(number: u64, now: Tick, round: u64) -> Self {
-        Self {
-            number,
-            attempts: Vec::new(),
-            tried: Vec::new(),
-            cut: Vec::new(),
-            slow: None,
-            is_beside: false,
-            since: now,
-            round,
-            next_at: Tick::NEVER,
-            due: false,
-            won: false,
-            is_patient: false,
-        }
-    }
-
-    fn wish(&self) -> Wish<'_> {
-        Wish {
-            tried: &self.tried,
-            since: self.since,
-            beside: self.slow.filter(|_| self.is_beside),
-        }
-    }
-
-    /// How long an attempt has before it is cut. A server that answered TCP is there, and a
-    /// handshake with a far one takes several round trips; where one cut after the other brings
-    /// nothing, it is the way that is long, not the addresses that are dead.
-    fn patience(&self, stage: Stage) -> Duration {
-        match stage {
-            Stage::Initialising => PATIENCE_MAX,
-            _ => (ATTEMPT_DELAY * (1 << self.cut.len().min(2))).min(PATIENCE_MAX),
-        }
-    }
-
-    /// What is gone was never tried, should it be named again.
-    pub(crate) fn forget(&mut self, is_gone: impl Fn(SocketAddr) -> bool) {
-        self.tried.retain(|address| !is_gone(*address));
-        self.cut.retain(|address| !is_gone(*address));
-    }
-
-    /// Gives those that were cut their second try; `false` if there is none.
-    fn try_cut_ones_again(&mut self) -> bool {
-        let cut = std::mem::take(&mut self.cut);
-        self.tried.retain(|address| !cut.contains(address));
-        self.is_patient = true;
-        !cut.is_empty()
-    }
-}
 
 /// Attempts.
 impl PoolPolicy {
     /// Begins an opening with a permit that it has.
     pub(super) fn begin_race(&mut self, now: Tick, endpoint: EndpointKey) {
         if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            if bucket.races.is_empty() || bucket.round_mark.is_none() {
+                bucket.round_mark = Some(self.next_waiter);
+            }
+            let is_waited_for = bucket.is_short();
             let number = bucket.next_race;
             bucket.next_race += 1;
             bucket.races.push(Race::new(number, now, bucket.round));
+            let turn = |address| bucket.addresses.turn(address);
+            bucket.probes.begin(number, is_waited_for, turn);
             self.dial_next(now, endpoint, number);
         }
     }
@@ -132,14 +59,24 @@ impl PoolPolicy {
             self.return_permit(endpoint);
             return;
         };
+        bucket.addresses.slice.widen(bucket.counts.slots() + 1);
         let race = &mut bucket.races[at];
         let is_alone = race.attempts.is_empty();
-        let mut pick = bucket.addresses.pick(now, &race.wish(), &mut self.rng);
-        if pick.is_none() && is_alone && race.try_cut_ones_again() {
-            pick = bucket.addresses.pick(now, &race.wish(), &mut self.rng);
+        let aim = bucket.probes.aim(number).filter(|aim| {
+            let is_first = race.tried.is_empty();
+            is_first && bucket.addresses.may_probe(*aim, self.settings.room())
+        });
+        race.is_probe = aim.is_some();
+        let wish = race.wish(&self.settings);
+        let mut is_busy = bucket.addresses.are_busy(&wish);
+        let mut pick = aim.or_else(|| bucket.addresses.pick(now, &wish, &mut self.rng));
+        if pick.is_none() && is_alone && !is_busy && race.try_cut_ones_again() {
+            let wish = race.wish(&self.settings);
+            is_busy = bucket.addresses.are_busy(&wish);
+            pick = bucket.addresses.pick(now, &wish, &mut self.rng);
         }
         match pick {
-            None if is_alone => self.round_failed(now, endpoint, number),
+            None if is_alone && !is_busy => self.round_failed(now, endpoint, number),
             Some(_) if is_full && is_alone => self.park(now, endpoint, number),
             Some(address) if !is_full => self.dial(now, endpoint, number, address),
             _ => self.end_attempt(endpoint, number),
@@ -147,25 +84,35 @@ impl PoolPolicy {
     }
 
     fn dial(&mut self, now: Tick, endpoint: EndpointKey, number: u64, address: SocketAddr) {
-        let timeout = self.settings.connect_timeout;
+        let mut timeout = self.settings.connect_timeout;
         let attempt = Attempt {
             race: number,
             began: now,
             error: None,
         };
-        let conn = Conn::dialing(endpoint, address, now.plus(timeout), attempt);
-        let Ok(key) = self.conns.insert(conn) else {
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
-        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
-            bucket.addresses.dialing(address);
-            bucket.counts.connecting += 1;
-            if let Some(race) = bucket.race_mut(number) {
-                race.tried.push(address);
-                race.attempts.push(ConnKey(key));
-                race.is_beside = false;
-                race.due = false;
-            }
+        let mut races = bucket.races.iter();
+        if races.any(|it| it.number == number && it.is_probe && it.tried.is_empty()) {
+            // When it is over the next probe may begin.
+            timeout = timeout.min(PROBE_EVERY);
+        }
+        let spot = bucket
+            .flights
+            .join(address, bucket.addresses.share(address));
+        let conn = Conn::dialing(endpoint, address, spot, now.plus(timeout), attempt);
+        let Ok(key) = self.conns.insert(conn) else {
+            bucket.flights.leave(spot);
+            return;
+        };
+        bucket.addresses.dialing(address);
+        bucket.counts.connecting += 1;
+        if let Some(race) = bucket.race_mut(number) {
+            race.tried.push(address);
+            race.attempts.push(ConnKey(key));
+            race.is_beside = false;
+            race.due = false;
         }
         self.actions.push_back(Action::Dial {
             conn: ConnKey(key),
@@ -175,6 +122,7 @@ impl PoolPolicy {
         });
         self.await_next(endpoint, number, now.plus(ATTEMPT_DELAY));
         self.keep_refreshing(now, endpoint);
+        self.watch_ejected(now, endpoint);
     }
 
     /// The race's next attempt is due at `at`, if there is an address left for one.
@@ -187,7 +135,7 @@ impl PoolPolicy {
         };
         let timer = Timer::Race(endpoint, number);
         self.timers.remove(race.next_at, timer);
-        let is_last = race.is_patient || bucket.addresses.are_spent(&race.wish());
+        let is_last = race.is_patient || bucket.addresses.are_spent(&race.wish(&self.settings));
         race.next_at = if is_last { Tick::NEVER } else { at };
         race.due = false;
         self.timers.insert(race.next_at, timer);
@@ -249,8 +197,14 @@ impl PoolPolicy {
         // Where there are more openings than are needed, only as many as that get company; all of
         // them may be slow.
         let needed = self.needed(now, bucket) as usize;
-        let mut due = bucket.races.iter().take(needed).filter(|race| race.due);
-        let race = due.find(|race| !bucket.addresses.are_spent(&race.wish()))?;
+        // A probe that is slow has shown something; it gets company when waiters would have its place.
+        let are_short = bucket.is_short();
+        let due = bucket.races.iter().take(needed).filter(|race| race.due);
+        let mut due = due.filter(|race| are_short || !race.is_probe);
+        let race = due.find(|race| {
+            let wish = race.wish(&self.settings);
+            !bucket.addresses.are_spent(&wish) && !bucket.addresses.are_busy(&wish)
+        })?;
         Some(race.number)
     }
 
@@ -344,13 +298,22 @@ impl PoolPolicy {
         };
         race.attempts.retain(|other| *other != key);
         race.won = true;
-        if let Some(slow) = race.slow {
+        let slow = race.slow;
+        if let Some(slow) = slow {
             let rng = &mut self.rng;
             bucket.addresses.outrun(now, slow, winner, rng);
         }
+        if bucket.probes.aim(race.number) == Some(winner) {
+            bucket.probes.end(race.number);
+            race.is_probe = false;
+        }
+        let beaten = slow.filter(|slow| bucket.addresses.is_beaten(*slow, winner));
         if race.attempts.is_empty() {
             let number = race.number;
             self.remove_race(endpoint, number);
+        }
+        if let Some(beaten) = beaten {
+            self.report(endpoint, beaten, Verdict::Failed);
         }
     }
 
@@ -369,6 +332,7 @@ impl PoolPolicy {
             let race = bucket.races.remove(at);
             let timer = Timer::Race(endpoint, number);
             self.timers.remove(race.next_at, timer);
+            bucket.probes.end(number);
         }
     }
 
@@ -398,6 +362,12 @@ impl PoolPolicy {
         if let Some(race) = bucket.race_mut(number) {
             race.attempts.retain(|other| *other != key);
         }
+        if bucket.probes.aim(number) == Some(address) {
+            bucket.probes.end(number);
+            if let Some(race) = bucket.race_mut(number) {
+                race.is_probe = false;
+            }
+        }
         match attempt.error {
             Some(error) if !self.draining => self.note_failure(now, endpoint, address, error),
             _ => bucket.addresses.gave_up(address),
@@ -420,7 +390,7 @@ impl PoolPolicy {
             true => !self.draining && needed >= bucket.openings(),
             false => (at as u64) < u64::from(needed),
         };
-        let is_last = race.cut.is_empty() && bucket.addresses.are_spent(&race.wish());
+        let is_last = race.cut.is_empty() && bucket.addresses.are_spent(&race.wish(&self.settings));
         let newest = race.attempts.last().and_then(|key| self.conns.get(key.0));
         match newest.map(|newest| newest.began().plus(ATTEMPT_FLOOR)) {
             Some(floor) if is_wanted && now < floor => {

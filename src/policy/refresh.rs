@@ -202,13 +202,17 @@ impl PoolPolicy {
             race.forget(is_gone);
         }
         let conns = self.conns.iter();
-        let gone = conns.filter(|(_, conn)| conn.endpoint == endpoint && is_gone(conn.address));
+        let gone = conns.filter(|(_, conn)| {
+            conn.endpoint == endpoint && conn.exists() && is_gone(conn.address)
+        });
         let gone: Vec<_> = gone.map(|(key, conn)| (ConnKey(key), conn.stage)).collect();
         for (key, stage) in gone {
             match stage {
-                Stage::Ready | Stage::Checking => self.condemn(key, CloseReason::AddressGone),
+                Stage::Ready | Stage::Checking | Stage::Leaving => {
+                    self.condemn(key, CloseReason::AddressGone);
+                }
                 Stage::Dialing | Stage::Initialising => self.close(key, CloseReason::AddressGone),
-                Stage::Closing(_) => {}
+                Stage::Closing(_) | Stage::Expected | Stage::Declined | Stage::Claimed => {}
             }
         }
     }
@@ -235,7 +239,7 @@ impl Bucket {
     }
 
     /// Whether anybody would notice that its addresses changed.
-    fn is_used(&self) -> bool {
+    pub(super) fn is_used(&self) -> bool {
         self.counts.slots() > 0 || !self.waiting.is_empty()
     }
 }

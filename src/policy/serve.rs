@@ -1,25 +1,31 @@
 //! Handing out and taking back: who gets a connection that is ready.
 //!
 //! Promise: a waiter is never overtaken; a connection in use that has capacity for more goes
-//! before an idle one, and the newest idle one before older ones; a hit and a clean return
+//! before an idle one, and the newest idle one before older ones, but for one of the few next to it
+//! whose address is less busy; a hit and a clean return
 //! allocate nothing, set no timer and push no action (unless hooks want to be told).
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::PoolPolicy;
-use super::conn::{Place, Stage, age, links};
+use super::bucket::Bucket;
+use super::conn::{Conn, Look, Place, Stage, age, links};
 use super::event::{Action, CloseReason, ConnKey, EndpointKey, Hook, Return, WaiterKey};
 use crate::slot::Key;
 use crate::time::Tick;
 
 /// How much longer than the local oldest waiter another core must have waited to go first.
-const DEMAND_GRACE: Duration = Duration::from_millis(50);
+pub(crate) const DEMAND_GRACE: Duration = Duration::from_millis(50);
+/// How many idle connections a get chooses from.
+pub(super) const IDLE_LOOKED_AT: usize = 4;
 
 impl PoolPolicy {
     /// Serves waiters from what is ready, then opens what is missing.
     pub(super) fn settle(&mut self, now: Tick, endpoint: EndpointKey) {
         self.serve(now, endpoint);
         self.ensure(now, endpoint);
+        self.expect(endpoint);
         self.evict_for_slots();
     }
 
@@ -59,7 +65,10 @@ impl PoolPolicy {
     ) -> Option<(ConnKey, bool)> {
         loop {
             let bucket = self.endpoints.get(endpoint.0)?;
-            let key = bucket.partial.first().or(bucket.idle.first())?;
+            let key = match bucket.partial.first() {
+                Some(partial) => partial,
+                None => self.best_idle(now, bucket)?,
+            };
             let conn = self.conns.get(key)?;
             if now >= conn.deadline {
                 self.condemn(ConnKey(key), CloseReason::Lifetime);
@@ -71,15 +80,49 @@ impl PoolPolicy {
                     self.condemn(ConnKey(key), CloseReason::IdleTime);
                     continue;
                 }
-                if self.settings.health_check
-                    && !bucket.unchecked
-                    && now.since(conn.idle_since) > self.settings.health_check_after
-                {
+                if self.is_in_doubt(now, bucket, conn) {
                     return None;
                 }
             }
             return self.take(now, endpoint, key);
         }
+    }
+
+    /// The newest idle connection, or one of the next few whose address is less busy: with an idle
+    /// address at hand there is nothing to look for. Only those that may be handed out at once are
+    /// looked at, and nothing older than one that may not.
+    #[inline]
+    fn best_idle(&self, now: Tick, bucket: &Bucket) -> Option<Key> {
+        let newest = bucket.idle.first()?;
+        if bucket.flights.is_single() {
+            return Some(newest);
+        }
+        let conn = self.conns.get(newest)?;
+        let (mut best, mut least) = (newest, bucket.flights.cost(now, conn.spot));
+        let mut next = conn.links.next();
+        for _ in 1..IDLE_LOOKED_AT {
+            let Some(conn) = next.and_then(|key| self.conns.get(key)) else {
+                break;
+            };
+            let is_over = now >= conn.deadline || now >= conn.idle_until;
+            if least.uses == 0 || is_over || self.is_in_doubt(now, bucket, conn) {
+                break;
+            }
+            let cost = bucket.flights.cost(now, conn.spot);
+            if let (Some(key), Ordering::Less) = (next, cost.compare(&least)) {
+                (best, least) = (key, cost);
+            }
+            next = conn.links.next();
+        }
+        Some(best)
+    }
+
+    /// Whether the idle connection is to be asked for its health before it is handed out.
+    #[inline]
+    fn is_in_doubt(&self, now: Tick, bucket: &Bucket, conn: &Conn) -> bool {
+        self.settings.health_check
+            && !bucket.unchecked
+            && now.since(conn.idle_since) > self.settings.health_check_after
     }
 
     /// Takes a use of the connection, which is idle or partial.
@@ -93,15 +136,19 @@ impl PoolPolicy {
         }
         let was_idle = conn.place == Place::Idle;
         conn.uses += 1;
+        conn.taken_at = now;
+        let spot = conn.spot;
         let is_partial = conn.uses < conn.capacity && conn.condemned.is_none();
         if was_idle || !is_partial {
             self.displace(endpoint, key);
         }
         let bucket = self.endpoints.get_mut(endpoint.0)?;
+        bucket.flights.begin(spot);
         bucket.counts.reused += u64::from(reused);
         if was_idle {
             bucket.counts.idle -= 1;
             bucket.counts.in_use += 1;
+            bucket.need.used(bucket.counts.in_use);
             if is_partial {
                 self.place_partial(endpoint, key);
             }
@@ -131,11 +178,24 @@ impl PoolPolicy {
             conn.condemn(CloseReason::Lifetime);
         }
         let (uses, condemned, place) = (conn.uses, conn.condemned, conn.place);
-        if uses == 0
-            && let Some(bucket) = self.endpoints.get_mut(endpoint.0)
-        {
-            bucket.counts.in_use -= 1;
-            bucket.counts.idle += 1;
+        let is_first = conn.total_uses == 1 && how == Return::Clean;
+        let address = conn.address;
+        let (spot, taken_at, is_exclusive) = (conn.spot, conn.taken_at, conn.capacity == 1);
+        if uses == 0 {
+            conn.idle_since = now;
+        }
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            bucket.flights.end(spot);
+            if bucket.flights.is_timed && is_exclusive {
+                bucket.flights.observe(spot, now, now.since(taken_at));
+            }
+            if uses == 0 {
+                bucket.counts.in_use -= 1;
+                bucket.counts.idle += 1;
+            }
+        }
+        if is_first {
+            self.report_use(endpoint, address);
         }
         if place == Place::Partial && (uses == 0 || condemned.is_some()) {
             self.displace(endpoint, key.0);
@@ -170,17 +230,26 @@ impl PoolPolicy {
 
     /// A good connection has no users: the oldest waiter's, another core's, or idle.
     #[inline]
-    fn went_free(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey) {
+    pub(super) fn went_free(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey) {
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
         let closes_ahead = bucket.moves.may_close_on_return();
+        let makes_room = bucket.probes.may_close_on_return();
+        // Who waits elsewhere gets its permit, and opens where all have fewest.
+        if closes_ahead && self.closes_on_return(now, endpoint, key) {
+            self.close_ahead(endpoint, key);
+            self.settle(now, endpoint);
+            return;
+        }
+        let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
+            return;
+        };
         if let Some(since) = bucket.demand {
             let oldest = bucket.waiting.first().and_then(|w| self.waiters.get(w));
-            if oldest.is_none_or(|oldest| oldest.since > since.plus(DEMAND_GRACE)) {
-                bucket.demand = None;
-                self.close(key, CloseReason::Demand);
-                self.settle(now, endpoint);
+            let is_due = oldest.is_none_or(|oldest| oldest.since > since.plus(DEMAND_GRACE));
+            if is_due && !self.keeps_last(now, endpoint, since) {
+                self.meet_demand(now, endpoint, key);
                 return;
             }
         }
@@ -189,8 +258,11 @@ impl PoolPolicy {
             self.settle(now, endpoint);
             return;
         }
-        if closes_ahead && self.is_to_close_ahead(now, endpoint, key) {
-            self.close_ahead(endpoint, key);
+        if self.total_is_due(endpoint) {
+            self.meet_total(now, endpoint, key);
+            return;
+        }
+        if makes_room && self.close_for_probe(endpoint, key) {
             self.settle(now, endpoint);
             return;
         }
@@ -244,16 +316,24 @@ impl PoolPolicy {
         self.settle(now, endpoint);
     }
 
+    /// Into the lists of idle connections, where one that idled before keeps its time.
     #[inline]
     fn place_idle(&mut self, now: Tick, endpoint: EndpointKey, key: Key) {
         if let Some(conn) = self.conns.get_mut(key)
             && let Some(bucket) = self.endpoints.get_mut(endpoint.0)
         {
+            let since = conn.idle_since;
             conn.place = Place::Idle;
-            conn.idle_since = now;
-            conn.idle_until = now.plus(self.settings.max_idle_time);
-            bucket.idle.push_first(&mut self.conns, key, links);
-            self.ages.push_last(&mut self.conns, key, age);
+            conn.idle_until = since.plus(self.settings.max_idle_time);
+            if since == now {
+                bucket.idle.push_first(&mut self.conns, key, links);
+                self.ages.push_last(&mut self.conns, key, age);
+            } else {
+                let is_older = |it: &Conn| it.idle_since <= since;
+                bucket.idle.insert(&mut self.conns, key, links, is_older);
+                let is_newer = |it: &Conn| it.idle_since > since;
+                self.ages.insert(&mut self.conns, key, age, is_newer);
+            }
         }
     }
 
@@ -311,7 +391,17 @@ impl PoolPolicy {
             return None;
         }
         let endpoint = conn.endpoint;
+        let look = std::mem::take(&mut conn.look);
+        if look == Look::First && healthy {
+            let conn = key;
+            self.actions
+                .push_back(Action::CheckHealth { conn, endpoint });
+            return Some(());
+        }
         conn.stage = Stage::Ready;
+        if look != Look::Only {
+            conn.idle_since = now;
+        }
         let late = now >= conn.deadline;
         let bucket = self.endpoints.get_mut(endpoint.0)?;
         bucket.counts.checking -= 1;
@@ -343,6 +433,15 @@ impl PoolPolicy {
         Some(())
     }
 
+    /// One demand takes one connection, which nobody uses.
+    fn meet_demand(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey) {
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            bucket.demand = None;
+        }
+        self.spare(endpoint, key);
+        self.settle(now, endpoint);
+    }
+
     pub(super) fn demanded(
         &mut self,
         now: Tick,
@@ -351,12 +450,12 @@ impl PoolPolicy {
     ) -> Option<()> {
         let bucket = self.endpoints.get_mut(endpoint.0)?;
         bucket.demand = since;
-        if since.is_some()
+        if let Some(since) = since
             && let Some(oldest) = bucket.idle.last()
         {
-            bucket.demand = None;
-            self.close(ConnKey(oldest), CloseReason::Demand);
-            self.settle(now, endpoint);
+            if !self.keeps_last(now, endpoint, since) {
+                self.meet_demand(now, endpoint, ConnKey(oldest));
+            }
         } else if let Some(since) = since
             && let Some(shared) = bucket.partial.first()
             && now > since.plus(DEMAND_GRACE)

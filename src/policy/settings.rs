@@ -14,6 +14,16 @@ pub(crate) const ATTEMPT_FLOOR: Duration = Duration::from_millis(10);
 /// servers to be spared; a TTL may be 0).
 pub(crate) const REFRESH_FLOOR: Duration = Duration::from_secs(1);
 
+/// The shortest time between two probes of an address that is out, and the time that one has: an
+/// address that came back is in use again within two seconds.
+pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(1500);
+
+/// Idle connections that a core which is in use keeps: cores that serve their waiters by their own
+/// returns would rob each other of the last ones for ever.
+pub(crate) const LOW_WATER: usize = 2;
+/// How long after its last get a core is in use.
+pub(crate) const IN_USE: Duration = Duration::from_millis(100);
+
 /// Limits and times; each has the meaning of the field of [`Config`] with its name.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -24,12 +34,14 @@ pub(crate) struct Settings {
     pub(crate) max_waiters: usize,
     pub(crate) min_idle: usize,
     pub(crate) max_connecting: usize,
+    pub(crate) max_connecting_per_address: usize,
     pub(crate) get_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) connect_retry_count: u32,
     pub(crate) connect_retry_delay: Duration,
     pub(crate) connect_retry_delay_max: Duration,
     pub(crate) max_idle_time: Duration,
+    pub(crate) shrink_interval: Duration,
     pub(crate) max_connection_lifetime: Duration,
     /// 0 means without limit.
     pub(crate) max_connection_uses: u64,
@@ -37,8 +49,19 @@ pub(crate) struct Settings {
     /// Whether connections are asked for their health, but for those of endpoints that said
     /// otherwise ([`PoolPolicy::skip_health_checks`](super::PoolPolicy::skip_health_checks)).
     pub(crate) health_check: bool,
+    /// Whether connections can change their core.
+    pub(crate) hand_over: bool,
     /// Whether there are hooks to tell.
     pub(crate) notify: bool,
+    /// The number of the core, for its slice of the addresses.
+    pub(crate) core: u32,
+}
+
+impl Settings {
+    /// How many attempts may be under way to one address.
+    pub(super) fn room(&self) -> u32 {
+        u32::try_from(self.max_connecting_per_address).unwrap_or(u32::MAX)
+    }
 }
 
 impl From<&Config> for Settings {
@@ -49,16 +72,20 @@ impl From<&Config> for Settings {
             max_waiters: config.max_waiters,
             min_idle: config.min_idle,
             max_connecting: config.max_connecting,
+            max_connecting_per_address: config.max_connecting_per_address,
             get_timeout: config.get_timeout,
             connect_timeout: config.connect_timeout,
             connect_retry_count: config.connect_retry_count,
             connect_retry_delay: config.connect_retry_delay,
             connect_retry_delay_max: config.connect_retry_delay_max,
             max_idle_time: config.max_idle_time,
+            shrink_interval: config.shrink_interval,
             max_connection_lifetime: config.max_connection_lifetime,
             max_connection_uses: config.max_connection_uses,
             health_check_after: config.health_check_after,
             health_check: true,
+            hand_over: true,
+            core: 0,
             notify: config.on_connection_created.is_some()
                 || config.on_connection_reused.is_some()
                 || config.on_connection_closed.is_some(),

@@ -18,6 +18,8 @@ pub(crate) enum Timer {
     Lifetime(ConnKey),
     /// A race of an endpoint, by its number, may have its next attempt.
     Race(EndpointKey, u64),
+    /// Another core has waited so long that an endpoint gives it one of its last.
+    Give(EndpointKey),
     /// An endpoint may try again, or is to do something of its own.
     Retry(EndpointKey),
 }
@@ -26,11 +28,18 @@ pub(crate) enum Timer {
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     set: BTreeSet<(Tick, Timer)>,
+    /// How often one was set.
+    #[cfg(test)]
+    pub(crate) changes: u64,
 }
 
 impl Timers {
     /// Adds a deadline; one at [`Tick::NEVER`] is none.
     pub(crate) fn insert(&mut self, at: Tick, timer: Timer) {
+        #[cfg(test)]
+        {
+            self.changes += 1;
+        }
         if at != Tick::NEVER {
             self.set.insert((at, timer));
         }

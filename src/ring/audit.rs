@@ -15,6 +15,14 @@ impl Ring {
         if self.ended || self.queue.dead().is_some() {
             return Ok(());
         }
+        for conn in self.conns.iter().filter(|it| it.phase == Phase::Leaving) {
+            if self.ops.outstanding(conn.key) == 0 {
+                return Err(format!(
+                    "I7: {:?} leaves and nothing is under way",
+                    conn.key
+                ));
+            }
+        }
         for conn in self.conns.iter().filter(|conn| conn.phase == Phase::Open) {
             let key = conn.key;
             let forgotten = match conn.recv {

@@ -3,7 +3,8 @@
 //!
 //! Promise: cancel hard-linked to close, in one submission (D24); the slot is free after the close
 //! and every other operation on it are final (D25); what the cancel missed, because it was between
-//! two states in the kernel, is cancelled again by its identity. After [`Ring::close`] the caller
+//! two states in the kernel, is cancelled again by its identity. A connection that another ring may
+//! have too is shut down first, because closing one of two descriptors ends nothing. After [`Ring::close`] the caller
 //! hears of the slot only `WriteDone` and then one `Closed`: what was queued before is not told.
 
 #![allow(unsafe_code)]
@@ -51,9 +52,12 @@ impl Ring {
 
     /// Gives up what was not pushed yet, and cancels and closes the rest.
     pub(super) fn start_close(&mut self, key: Key) {
+        let sent = self.ops.has(Kind::Give, key);
         let conn = self.at(key);
+        conn.shared = (conn.shared || sent) && conn.phase != Phase::Away;
         conn.phase = Phase::Closing;
         conn.drop_pieces();
+        conn.leave = None;
         if mem::replace(&mut conn.recv, Recv::Off) == Recv::Starved {
             let others = |queue: &mut VecDeque<Key>| queue.retain(|waiting| *waiting != key);
             self.starved.iter_mut().for_each(others);
@@ -82,9 +86,15 @@ impl Ring {
 
     fn push_close(&mut self, key: Key) {
         let index = key.index();
+        let mut kinds = [Kind::Close; 3];
         self.entries.clear();
+        if self.at(key).shared {
+            kinds[0] = Kind::Cut;
+            self.entries.push(opcode::cut(index));
+        }
         let outstanding = self.ops.outstanding(key);
         if outstanding != 0 {
+            kinds[self.entries.len()] = Kind::Cancel;
             // By identity if it is only the receive: by slot, the kernel looks at every operation.
             let cancel = if outstanding == Kind::Recv.bit() {
                 opcode::cancel(Token::new(Kind::Recv, key).encode())
@@ -95,11 +105,8 @@ impl Ring {
             self.entries.push(cancel.flags(Flags::IO_HARDLINK));
         }
         self.entries.push(opcode::close(index));
-        let kinds: &[Kind] = match self.entries.len() {
-            1 => &[Kind::Close],
-            _ => &[Kind::Cancel, Kind::Close],
-        };
-        // SAFETY: neither entry points at memory.
+        let kinds = &kinds[..self.entries.len()];
+        // SAFETY: no entry points at memory.
         unsafe { self.issue_chain(kinds, key, Class::Control) };
     }
 

@@ -5,11 +5,14 @@
 //! (D25).
 //!
 //! States of a slot: `Free` → `Connecting` → `Open` → `Closing` → `Free`; a connect that fails goes
-//! from `Connecting` to `Closing`. States of its receive (D37): `Off`, `Armed`, `Cancelling` (over
+//! from `Connecting` to `Closing`. A connection that changes cores goes through `Leaving` and `Away`
+//! here and through `Expecting` there (see [`give`](super::give)). States of its receive (D37): `Off`, `Armed`, `Cancelling` (over
 //! its bound), `Paused` (cancelled), `Starved` (no buffer was left), `Done` (the end was seen).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use crate::ring::address::Address;
 use crate::ring::buffers::Chunk;
 use crate::ring::events::End;
 use crate::ring::send::SendQueue;
@@ -21,6 +24,12 @@ pub(super) enum Phase {
     Free,
     Connecting,
     Open,
+    /// For a connection from another ring.
+    Expecting,
+    /// Its receive ends, then it is sent to another ring.
+    Leaving,
+    /// It was sent, and rests here until it is closed or kept.
+    Away,
     Closing,
 }
 
@@ -47,6 +56,8 @@ pub(super) struct Conn {
     pub(super) timed_out: bool,
     /// The descriptor may be in the slot.
     pub(super) installed: bool,
+    /// Another ring may have the descriptor too.
+    pub(super) shared: bool,
     /// A cancel of an earlier receive had not reported when the close began: its answer says nothing
     /// of the receive that is armed now.
     pub(super) old_cancel: bool,
@@ -63,6 +74,15 @@ pub(super) struct Conn {
     /// How many of the pieces hold a buffer of the kernel's.
     pub(super) lent: u16,
     pub(super) send: SendQueue,
+    /// Where it goes when nothing is in flight any more.
+    pub(super) leave: Option<Box<Leave>>,
+}
+
+/// Where a connection goes.
+#[derive(Debug)]
+pub(super) struct Leave {
+    pub(super) to: Arc<Address>,
+    pub(super) slot: u32,
 }
 
 impl Conn {
@@ -74,6 +94,7 @@ impl Conn {
             close_asked: false,
             timed_out: false,
             installed: false,
+            shared: false,
             old_cancel: false,
             readable_told: false,
             writable_told: false,
@@ -83,6 +104,7 @@ impl Conn {
             unread: 0,
             lent: 0,
             send: SendQueue::default(),
+            leave: None,
         }
     }
 

@@ -34,7 +34,7 @@ impl Ring {
         options: &SocketOptions,
         timeout: Duration,
     ) {
-        if key.index() >= self.config.max_connections || !self.claim(key) {
+        if key.index() >= self.config.max_connections || !self.claim(key, Phase::Connecting) {
             let error = Error::new(ErrorKind::Closed, "the descriptor slot is not free");
             self.events.push(Event::ConnectFailed { key, error });
             return;

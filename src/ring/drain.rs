@@ -40,6 +40,9 @@ impl Ring {
         if self.forked() {
             return self.leak();
         }
+        if let Some(address) = self.address.get() {
+            address.close();
+        }
         self.cancel_everything();
         let end = self.queue.now().plus(timeout);
         while self.ops.in_flight() > 0 {
@@ -52,6 +55,10 @@ impl Ring {
             self.pool.leak();
         }
         self.pool.close();
+        if self.address.get().is_some() {
+            // Messages that came late have left descriptors in the table.
+            self.close_kernel();
+        }
         Drained {
             clean: true,
             leaked_ops: 0,
@@ -108,14 +115,18 @@ impl Ring {
         self.ops.leak();
         if !self.forked() {
             // Its sockets go now and not when the last handle of a user does: the permits do too.
-            self.queue.close();
-            // Who ends the ring knows.
-            self.fatal_told = true;
+            self.close_kernel();
         }
         Drained {
             clean: leaked_ops == 0,
             leaked_ops,
         }
+    }
+
+    fn close_kernel(&mut self) {
+        self.queue.close();
+        // Who ends the ring knows.
+        self.fatal_told = true;
     }
 }
 

@@ -105,6 +105,11 @@ pub(crate) enum Event {
         buf: OwnedBuf,
         result: Result<()>,
     },
+    /// The other ring's slot has the connection too. Whether anybody there takes it is not said:
+    /// until then it is ours, at rest.
+    Given { key: Key },
+    /// The connection was not given and is as before.
+    GiveFailed { key: Key, error: Error },
     /// The close asked for is done: the slot is free.
     Closed { key: Key },
     /// Bytes came for a query: a datagram, `truncated` if it was longer; or the next piece of a

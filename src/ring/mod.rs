@@ -10,6 +10,7 @@
 //! thread that made it and is not `Send`. No caller's code runs inside of it: events are queued
 //! and polled (D18, D36).
 
+mod address;
 #[cfg(feature = "sim")]
 mod audit;
 pub(crate) mod budget;
@@ -22,6 +23,7 @@ mod drain;
 mod driver;
 mod events;
 mod fork;
+mod give;
 mod host;
 pub(crate) mod kernel;
 mod memory;
@@ -43,13 +45,16 @@ mod tests;
 mod token;
 mod watch;
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use io_uring::cqueue;
 
+pub(crate) use address::Address;
 pub(crate) use buffers::Chunk;
 #[cfg(feature = "sim")]
 pub(crate) use driver::Watch;
@@ -128,6 +133,10 @@ pub(crate) struct Ring {
     plain_sockets: bool,
     /// Whether the kernel can bind direct descriptors.
     binds: bool,
+    /// Whether the kernel can send descriptors from ring to ring.
+    gives: bool,
+    /// Where other rings send to, once that was asked for.
+    address: OnceCell<Arc<Address>>,
     signal: Rc<Signal>,
     fatal_told: bool,
     ended: bool,
@@ -157,6 +166,7 @@ impl Ring {
         probe::register_slots(&ring, tweaks.table.unwrap_or(slots))?;
         let plain_sockets = tweaks.plain_sockets || !probe::sets_options(&mut ring)?;
         let binds = !tweaks.no_bind && probe::binds(&ring)?;
+        let gives = probe::gives(&ring)?;
         let signal = Rc::new(Signal::default());
         let (count, size) = (config.recv_buffers, config.recv_buffer_size);
         let pool = Pool::new(count, size, Rc::clone(&signal))
@@ -168,6 +178,7 @@ impl Ring {
         let mut ring = Self::assemble(Kernel::linux(ring), pool, signal, config);
         ring.plain_sockets = plain_sockets;
         ring.binds = binds;
+        ring.gives = gives;
         Ok(ring)
     }
 
@@ -206,6 +217,8 @@ impl Ring {
             config,
             plain_sockets: false,
             binds: true,
+            gives: true,
+            address: OnceCell::new(),
             signal,
             fatal_told: false,
             ended: false,
@@ -339,7 +352,9 @@ impl Ring {
         | Event::Readable { key }
         | Event::Ended { key, .. }
         | Event::Writable { key }
-        | Event::WriteFailed { key, .. }) = event
+        | Event::WriteFailed { key, .. }
+        | Event::Given { key }
+        | Event::GiveFailed { key, .. }) = event
         else {
             return true;
         };
@@ -370,19 +385,31 @@ impl Ring {
         }
         match token.kind {
             Kind::Recv if self.is_query(key) => self.on_query_recv(key, cqe.res, lease, last),
+            Kind::Recv if self.at(key).phase == Phase::Leaving => {
+                self.on_last_recv(key, cqe.res, lease, last);
+            }
             Kind::Recv => self.on_recv(key, cqe.res, lease, last),
             Kind::Send => self.on_send(key, cqe.res),
             Kind::Shutdown => self.on_shutdown(key),
+            Kind::CancelRecv if self.at(key).phase == Phase::Leaving => {
+                self.on_cancel_leaving(key, cqe.res);
+            }
             Kind::CancelRecv => self.on_cancel_recv(key, cqe.res),
+            Kind::Give => self.on_give(key, cqe.res),
             Kind::CancelSend | Kind::CancelConnect | Kind::CancelShutdown => {
                 self.on_cancel(key, cqe.res);
             }
             Kind::Close => self.on_close(key, cqe.res),
-            Kind::Cancel | Kind::CancelAll | Kind::Nop | Kind::Message | Kind::Wake => {}
+            Kind::Cut | Kind::Cancel | Kind::CancelAll | Kind::Nop | Kind::Message | Kind::Wake => {
+            }
             step => self.on_connect_step(key, step, cqe.res),
         }
-        if last && self.at(key).phase == Phase::Closing && self.ops.outstanding(key) == 0 {
-            self.finish(key);
+        if last && self.ops.outstanding(key) == 0 {
+            match self.at(key).phase {
+                Phase::Closing => self.finish(key),
+                Phase::Leaving => self.send_away(key),
+                _ => {}
+            }
         }
     }
 
@@ -405,7 +432,7 @@ impl Ring {
     }
 
     /// `key` moves in, if its slot is free and drained.
-    fn claim(&mut self, key: Key) -> bool {
+    fn claim(&mut self, key: Key, phase: Phase) -> bool {
         let free = self
             .conns
             .get(key.index() as usize)
@@ -413,7 +440,7 @@ impl Ring {
         if self.ended || !free || !self.ops.open(key) {
             return false;
         }
-        self.at(key).reset(key, Phase::Connecting);
+        self.at(key).reset(key, phase);
         true
     }
 

@@ -18,11 +18,15 @@
 //!    only by [`take_payload`](OpTable::take_payload), which gives nothing while a send is in
 //!    flight.
 //! 4. A table with operations in flight is never dropped: who cannot drain it forgets it (D10).
+//! 5. The descriptor of another ring that an entry names is kept open by the table
+//!    ([`set_door`](OpTable::set_door)) until that entry's final completion.
 
 use std::mem;
+use std::sync::Arc;
 
 use io_uring::types::Timespec;
 
+use crate::ring::address::Door;
 use crate::ring::memory::{OpBox, OpBytes};
 use crate::ring::owned::OwnedBuf;
 use crate::ring::token::{Kind, Token};
@@ -93,6 +97,7 @@ struct OpSlot {
     abandoned: bool,
     dial: Option<OpBox<Dial>>,
     payload: Option<Payload>,
+    door: Option<Arc<Door>>,
 }
 
 /// What a completion means.
@@ -198,6 +203,9 @@ impl OpTable {
             if slot.outstanding & DIAL_KINDS == 0 {
                 slot.dial = None;
             }
+            if token.kind == Kind::Give {
+                slot.door = None;
+            }
             self.in_flight -= 1;
         }
         Completion::Op {
@@ -262,6 +270,15 @@ impl OpTable {
         slot.payload.take()
     }
 
+    /// Keeps the ring open that the next give will name; what it is named by.
+    pub(super) fn set_door(&mut self, key: Key, door: Arc<Door>) -> Option<i32> {
+        let slot = self.slot_mut(key)?;
+        if slot.outstanding & Kind::Give.bit() != 0 {
+            return None;
+        }
+        Some(slot.door.insert(door).number())
+    }
+
     /// How many operations are in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
@@ -274,10 +291,11 @@ impl OpTable {
 
     /// Leaves the memory of what is in flight to the kernel, for ever (D10).
     pub(super) fn leak(&mut self) {
-        self.slots
-            .iter_mut()
-            .filter(|slot| slot.outstanding != 0)
-            .for_each(|slot| mem::forget(mem::take(slot)));
+        for slot in self.slots.iter_mut().filter(|slot| slot.outstanding != 0) {
+            // The kernel has its own reference by now, or will never look at the entry.
+            slot.door = None;
+            mem::forget(mem::take(slot));
+        }
         self.in_flight = 0;
     }
 

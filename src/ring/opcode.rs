@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{CancelBuilder, DestinationSlot, Fixed, Timespec};
+use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed, Timespec};
 
 use crate::ring::buffers::GROUP;
 use crate::ring::events::SocketOptions;
 use crate::ring::op::{Address, Dial};
 use crate::ring::token::Kind;
+
+/// `IORING_MSG_RING_CQE_SKIP` (io_uring.h).
+const CQE_SKIP: u32 = 1 << 0;
 
 /// What a socket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,6 +204,13 @@ pub(super) fn shutdown(index: u32) -> Entry {
     opcode::Shutdown::new(Fixed(index), libc::SHUT_WR).build()
 }
 
+/// Ends the connection in both directions, whoever else has its descriptor. Linked to the close.
+pub(super) fn cut(index: u32) -> Entry {
+    opcode::Shutdown::new(Fixed(index), libc::SHUT_RDWR)
+        .build()
+        .flags(Flags::IO_HARDLINK)
+}
+
 /// Cancels everything on the slot. The slot must still be ours when the kernel sees this (D24).
 pub(super) fn cancel_slot(index: u32) -> Entry {
     opcode::AsyncCancel2::new(CancelBuilder::fd(Fixed(index)).all()).build()
@@ -218,6 +228,14 @@ pub(super) fn cancel_all() -> Entry {
 /// Closes the direct descriptor (no `IOSQE_FIXED_FILE`: the kernel refuses it, D25).
 pub(super) fn close(index: u32) -> Entry {
     opcode::Close::new(Fixed(index)).build()
+}
+
+/// Sends the descriptor of slot `index` to slot `to` of the ring `door`, which is not told. The kernel
+/// refuses without asking if it is the last number there is.
+pub(super) fn give(index: u32, door: i32, to: u32) -> Option<Entry> {
+    let to = DestinationSlot::try_from_slot_target(to).ok()?;
+    let entry = opcode::MsgRingSendFd::new(Fd(door), Fixed(index), to, 0);
+    Some(entry.opcode_flags(CQE_SKIP).build())
 }
 
 #[cfg(test)]

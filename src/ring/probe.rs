@@ -96,6 +96,12 @@ pub(super) fn binds(ring: &IoUring) -> Result<bool> {
     Ok(operations(ring)?.is_supported(opcode::Bind::CODE))
 }
 
+/// Whether descriptors can be sent to another ring. `IORING_MSG_SEND_FD` came with the flag
+/// SINGLE_ISSUER (6.0), without which no ring is made here, so that the operation is all to ask for.
+pub(super) fn gives(ring: &IoUring) -> Result<bool> {
+    Ok(operations(ring)?.is_supported(opcode::MsgRingSendFd::CODE))
+}
+
 /// Registers a table of `slots` direct descriptors, all empty.
 pub(super) fn register_slots(ring: &IoUring, slots: u32) -> Result<()> {
     ring.submitter()

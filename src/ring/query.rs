@@ -101,7 +101,7 @@ impl Ring {
         let own = self.queries.insert(query).map_err(|_| no_query_slot())?;
         let key = Key::new(self.config.max_connections + own.index(), own.generation());
         let payload = Payload::Owned(OwnedBuf::new(payload));
-        if !self.claim(key) || self.ops.set_payload(key, payload).is_none() {
+        if !self.claim(key, Phase::Connecting) || self.ops.set_payload(key, payload).is_none() {
             self.queries.remove(own);
             return Err(Self::closed());
         }

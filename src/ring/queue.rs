@@ -19,6 +19,7 @@ use std::time::Duration;
 use io_uring::Submitter;
 use io_uring::squeue::{Entry, EntryMarker};
 
+use crate::ring::address::Door;
 use crate::ring::events::RingStats;
 use crate::ring::fork::ForkMark;
 use crate::ring::kernel::{Cqe, Enter, Kernel};
@@ -64,6 +65,8 @@ pub(super) struct Queue {
     /// The kernel took nothing when last asked: a push does not ask again before a submission does,
     /// or completions were read (D19).
     later: bool,
+    /// How often an enter left nothing queued.
+    emptied: u64,
     fault: Option<Fault>,
     mark: ForkMark,
     thread: ThreadId,
@@ -80,6 +83,7 @@ impl Queue {
             dead: None,
             overflowed: false,
             later: false,
+            emptied: 0,
             fault: None,
             mark: ForkMark::new(),
             thread: thread::current().id(),
@@ -90,6 +94,11 @@ impl Queue {
     /// A descriptor of the ring of its own, for watching.
     pub(super) fn fd(&self) -> io::Result<OwnedFd> {
         self.kernel.fd()
+    }
+
+    /// What other rings name this one by.
+    pub(super) fn door(&self) -> io::Result<Door> {
+        self.kernel.door()
     }
 
     /// Closes the ring: the kernel ends what is in flight, in its own time, and closes every
@@ -144,6 +153,21 @@ impl Queue {
             return 0;
         }
         self.kernel.waiting() + self.backlog
+    }
+
+    /// Stands for all that was queued until now, in [`has_taken`](Self::has_taken).
+    pub(super) fn queued_until_now(&self) -> u64 {
+        self.emptied
+    }
+
+    /// Whether the kernel has had everything that was queued then.
+    pub(super) fn has_taken(&mut self, until: u64) -> bool {
+        self.emptied > until || self.queued() == 0
+    }
+
+    /// Whether the kernel took nothing when last asked.
+    pub(super) fn is_refused(&self) -> bool {
+        self.later
     }
 
     /// Queues `entries`, linked to each other or single, for one submission.
@@ -302,6 +326,9 @@ impl Queue {
         };
         let taken = self.kernel.enter(enter)?;
         self.stats.sqes += taken as u64;
+        if self.backlog == 0 && self.kernel.waiting() == 0 {
+            self.emptied += 1;
+        }
         Ok(taken)
     }
 

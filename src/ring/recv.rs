@@ -50,6 +50,22 @@ impl Ring {
         })
     }
 
+    /// Stands for all that was queued until now, in [`has_taken`](Self::has_taken).
+    pub(crate) fn queued_until_now(&self) -> u64 {
+        self.queue.queued_until_now()
+    }
+
+    /// Whether the kernel has had everything that was queued then. What it had to say of that at
+    /// once is read when there are no [completions](Self::has_completions) any more.
+    pub(crate) fn has_taken(&mut self, until: u64) -> bool {
+        self.queue.has_taken(until)
+    }
+
+    /// Whether the kernel took nothing when last asked: it wants time.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.queue.is_refused()
+    }
+
     /// How many buffers the kernel has, and how many there are.
     pub(crate) fn buffers(&self) -> (usize, usize) {
         (
@@ -76,7 +92,7 @@ impl Ring {
         if res > 0
             && let Some(lease) = lease
         {
-            self.keep(key, lease);
+            self.store(key, lease);
         }
         if !last {
             self.bound(key);
@@ -117,7 +133,7 @@ impl Ring {
     }
 
     /// Queues the bytes of `lease` for reading: lent if there are buffers enough, else copied.
-    fn keep(&mut self, key: Key, lease: Lease) {
+    fn store(&mut self, key: Key, lease: Lease) {
         let (count, size) = (self.pool.count(), self.pool.size() as usize);
         let scarce = self.pool.available() < count / 4;
         let conn = &mut self.conns[key.index() as usize];

@@ -190,13 +190,13 @@ impl Ring {
         }
     }
 
-    fn writable(&self, key: Key) -> Result<()> {
+    pub(super) fn writable(&self, key: Key) -> Result<()> {
         let conn = self.live(key).ok_or_else(Self::closed)?;
         if conn.phase != Phase::Open || self.ended {
             return Err(Self::closed());
         }
         if conn.send.failed != 0 {
-            return Err(Error::from_errno(ErrorKind::Io, conn.send.failed));
+            return Err(Error::on_connection(conn.send.failed));
         }
         if conn.send.half != Half::Open {
             return Err(Error::new(ErrorKind::Closed, "the write half is closed"));
@@ -303,7 +303,7 @@ impl Ring {
     }
 
     fn send_failed(&mut self, key: Key, errno: i32) {
-        let error = Error::from_errno(ErrorKind::Io, errno);
+        let error = Error::on_connection(errno);
         self.at(key).send.failed = errno;
         let told = error.clone();
         self.events.push(Event::WriteFailed { key, error: told });

@@ -35,6 +35,10 @@ pub(super) enum Kind {
     Option3 = 19,
     Option4 = 20,
     Option5 = 21,
+    /// The connection goes to another ring.
+    Give = 22,
+    /// The end of a connection that another ring may have too, before its close.
+    Cut = 23,
     /// Chosen by another thread: never an operation of ours.
     Message = 30,
     /// Reserved for waking a sleeping ring.
@@ -43,7 +47,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind. Discriminants stay below 32, so that a set of kinds is one `u32`.
-    pub(super) const ALL: [Kind; 23] = [
+    pub(super) const ALL: [Kind; 25] = [
         Kind::Socket,
         Kind::Connect,
         Kind::ConnectTimeout,
@@ -65,6 +69,8 @@ impl Kind {
         Kind::Option3,
         Kind::Option4,
         Kind::Option5,
+        Kind::Give,
+        Kind::Cut,
         Kind::Message,
         Kind::Wake,
     ];

@@ -21,6 +21,10 @@ impl Core {
             ring::Event::WriteDone { key, buf, result } => {
                 self.write_done(ConnKey(key), buf, result);
             }
+            ring::Event::Given { key } => self.descriptor_sent(ConnKey(key)),
+            ring::Event::GiveFailed { key, error } => {
+                self.descriptor_not_sent(ConnKey(key), error);
+            }
             ring::Event::Closed { key } => self.closed(ConnKey(key)),
             ring::Event::QueryBytes {
                 key,
@@ -115,6 +119,9 @@ impl Core {
             cell.cut = Cut::Done;
             return;
         }
+        if self.cells.get(conn).is_none() {
+            self.expected_slot_closed(conn);
+        }
         self.end_of(conn);
     }
 
@@ -163,6 +170,7 @@ impl Core {
         cell.write.wake(&mut self.deferred.wakers);
         let entry = self.endpoints.get(cell.endpoint);
         if let (true, Stage::Closing(reason)) = (cell.was_ready, cell.stage)
+            && reason != CloseReason::HandedOver
             && let (Some(entry), Some(hook)) = (entry, &self.config.on_connection_closed)
         {
             let endpoint = entry.endpoint.clone();

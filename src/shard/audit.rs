@@ -64,6 +64,9 @@ impl Core {
             | Event::InitFailed { conn, .. }
             | Event::Broken { conn, .. }
             | Event::HealthChecked { conn, .. }
+            | Event::Given { conn }
+            | Event::GiveFailed { conn, .. }
+            | Event::Received { conn, .. }
             | Event::Closed { conn } => Some(*conn),
             _ => None,
         };
@@ -134,6 +137,7 @@ impl Core {
         bound("names", names, MAX_NAMES)?;
         bound("questions asked", asked, MAX_SHARDS * MAX_RUNNING)?;
         bound("owned writes", self.owned.len(), slots)?;
+        bound("connections that are given", self.handover.giving(), slots)?;
         let waiters = self.config.max_waiters * self.endpoints.iter().count().max(1);
         // Served waiters that have not looked are the policy's no more.
         bound("waiters", self.waiters.len(), waiters + slots * 64)
@@ -184,8 +188,12 @@ impl Core {
         for entry in self.endpoints.iter() {
             let held = entry.shared.held(self.links.shard());
             let own = self.policy.permits_held(entry.key);
-            // A grant that the shard has not collected is held already.
-            if held != own && held != own + 1 {
+            let moved = entry.shared.moved(self.links.shard());
+            let own = own + entry.shared.inherited(self.links.shard());
+            // A grant that the shard has not collected is held already; a connection that another
+            // core took, and that has not been answered for, is not any more. What a core that has
+            // ended may have left here has a permit without being a connection.
+            if held + moved != own && held + moved != own + 1 {
                 return Err(format!(
                     "I13: {} holds {own} permits by its policy, {held} by the shares",
                     entry.endpoint
@@ -212,6 +220,14 @@ impl Core {
                         "I14: the board shows {shown} connections to {address}, there are {own}"
                     ));
                 }
+            }
+            let waits = entry.queued.and(self.policy.oldest_wait(entry.key));
+            let (told, shown) = (entry.queued, board.wait_of(self.links.shard()));
+            if entry.is_published() && (shown != told || waits.is_some_and(|it| Some(it) != told)) {
+                return Err(format!(
+                    "I14: {} is waited for since {waits:?}, the queue has {told:?}, the board {shown:?}",
+                    entry.endpoint
+                ));
             }
         }
         Ok(())
@@ -265,6 +281,9 @@ impl Core {
             if let Some(waker) = &write.waker {
                 all.push((waker.clone(), format!("its buffer, written on {conn:?}")));
             }
+        }
+        for waker in &self.warming {
+            all.push((waker.clone(), "connections to be ready".to_owned()));
         }
         for waker in &self.drained {
             all.push((waker.clone(), "the core to be drained".to_owned()));

@@ -42,6 +42,8 @@ pub(crate) struct ConnCell {
     pub(crate) address: SocketAddr,
     /// Made by the protocol's `init`; `None` before, and for the plain protocol.
     pub(crate) state: Option<Rc<dyn Any>>,
+    /// Its state is not put together yet.
+    pub(crate) is_packed: bool,
     /// It became ready for use.
     pub(crate) was_ready: bool,
     /// More than one user may hold it.
@@ -187,6 +189,7 @@ impl ConnCell {
             endpoint,
             address,
             state: None,
+            is_packed: false,
             was_ready: false,
             shared: false,
             checkout: 0,
@@ -202,6 +205,15 @@ impl ConnCell {
             failure: None,
             life: Weak::new(),
             timed: None,
+        }
+    }
+
+    /// One that another core had until now.
+    pub(crate) fn received(conn: ConnKey, endpoint: EndpointKey, address: SocketAddr) -> Self {
+        Self {
+            was_ready: true,
+            stage: Stage::Ready,
+            ..Self::new(conn, endpoint, address)
         }
     }
 

@@ -26,6 +26,7 @@ use super::Gotten;
 use super::cells::Cells;
 use super::deferred::{Call, Deferred};
 use super::endpoints::Endpoints;
+use super::handover::Handover;
 use super::io::OwnedWrite;
 use super::links::Links;
 use super::own_port::LocalPorts;
@@ -55,6 +56,7 @@ pub(crate) struct Core {
     pub(crate) policy: PoolPolicy,
     pub(crate) backend: Ring,
     pub(crate) links: Links,
+    pub(crate) handover: Handover,
     pub(crate) endpoints: Endpoints,
     pub(crate) cells: Cells,
     pub(crate) waiters: Waiters,
@@ -87,6 +89,8 @@ pub(crate) struct Core {
     pub(crate) ended: bool,
     /// Who waits for the last connection to end.
     pub(crate) drained: Vec<Waker>,
+    /// Who waits for connections that are opened ahead of their use.
+    pub(crate) warming: Vec<Waker>,
     /// Wakes the driver by hand.
     pub(crate) signal: Rc<Signal>,
 }
@@ -99,13 +103,19 @@ impl Core {
         links: Links,
         seed: u64,
     ) -> Self {
-        let settings = Settings::from(&*config);
+        let handover = Handover::open(&backend, &links, &config);
+        let settings = Settings {
+            hand_over: handover.is_possible(),
+            core: links.shard().index() as u32,
+            ..Settings::from(&*config)
+        };
         Self {
             options: SocketOptions::from(&*config),
             policy: PoolPolicy::new(settings, seed),
             names: links.names.view(),
             avoided: Avoided::new(&host.reserved_ports(), &config.resolver_options.avoid_ports),
             links,
+            handover,
             endpoints: Endpoints::default(),
             cells: Cells::default(),
             waiters: Waiters::default(),
@@ -126,6 +136,7 @@ impl Core {
             draining: false,
             ended: false,
             drained: Vec::new(),
+            warming: Vec::new(),
             host,
             signal: backend.signal(),
             backend,
@@ -147,7 +158,8 @@ impl Core {
         self.hear_notices();
         // What has come is taken in before anything is found late (P13).
         self.pump();
-        self.renew_requests();
+        self.see_received();
+        self.recall_late();
         self.look_at_demands();
         // After a standstill, tasks too must see what has come before they are found late.
         let stood_still = self.now >= due.plus(STANDSTILL);
@@ -164,6 +176,7 @@ impl Core {
         if self.draining && self.policy.is_drained() {
             self.deferred.wakers.extend(self.drained.drain(..));
         }
+        self.deferred.wakers.extend(self.warming.drain(..));
     }
 
     /// What is late ends.
@@ -228,6 +241,11 @@ impl Core {
             | Event::NamesChanged { endpoint }
             | Event::PermitGranted { endpoint, .. }
             | Event::PermitQueued { endpoint }
+            | Event::Busy { endpoint, .. }
+            | Event::Surveyed { endpoint, .. }
+            | Event::StillQueued { endpoint }
+            | Event::Ejected { endpoint, .. }
+            | Event::Probe { endpoint, .. }
             | Event::Demand { endpoint, .. }
             | Event::DemandRenewed { endpoint, .. } => Some(endpoint),
             Event::Connected { conn }
@@ -236,8 +254,11 @@ impl Core {
             | Event::InitFailed { conn, .. }
             | Event::Broken { conn, .. }
             | Event::HealthChecked { conn, .. }
+            | Event::Given { conn }
+            | Event::GiveFailed { conn, .. }
+            | Event::Received { conn, .. }
             | Event::Closed { conn } => self.policy.endpoint_of(conn),
-            Event::Drain => None,
+            Event::TotalDemand { .. } | Event::TotalDemandRenewed { .. } | Event::Drain => None,
         };
         #[cfg(feature = "sim")]
         self.cover(&event, endpoint);
@@ -257,6 +278,8 @@ impl Core {
             self.names.poll_timeout(),
             timer,
             self.endpoints.look_at_due(),
+            self.looks_at(),
+            self.recall_at(),
         ]
         .into_iter()
         .flatten()

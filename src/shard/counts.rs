@@ -7,7 +7,7 @@ use crate::policy::Counts;
 /// How many figures are gauges.
 pub(crate) const GAUGES: usize = 5;
 /// How many figures are counters.
-pub(crate) const COUNTERS: usize = 6 + CloseReason::ALL.len();
+pub(crate) const COUNTERS: usize = 7 + CloseReason::ALL.len();
 
 /// The figures of one core.
 pub(crate) fn values(counts: &Counts) -> [u64; GAUGES + COUNTERS] {
@@ -24,6 +24,7 @@ pub(crate) fn values(counts: &Counts) -> [u64; GAUGES + COUNTERS] {
         counts.connect_errors,
         counts.get_timeouts,
         counts.refused,
+        counts.received,
     ];
     values[..figures.len()].copy_from_slice(&figures);
     values[figures.len()..].copy_from_slice(&counts.closed_by);
@@ -44,6 +45,7 @@ pub(crate) struct Totals {
     pub(crate) errors: u64,
     pub(crate) get_timeouts: u64,
     pub(crate) refused: u64,
+    pub(crate) received: u64,
     pub(crate) closed_by: [u64; CloseReason::ALL.len()],
 }
 
@@ -63,7 +65,8 @@ impl Totals {
             errors: at(8),
             get_timeouts: at(9),
             refused: at(10),
-            closed_by: std::array::from_fn(|n| at(11 + n)),
+            received: at(11),
+            closed_by: std::array::from_fn(|n| at(12 + n)),
         }
     }
 }
@@ -87,6 +90,7 @@ mod tests {
             connect_errors: 10,
             get_timeouts: 11,
             refused: 12,
+            received: 14,
             ..Counts::default()
         };
         counts.closed_by[CloseReason::Drained as usize] = 13;
@@ -103,8 +107,13 @@ mod tests {
         );
         assert_eq!([totals.created, totals.reused, totals.closed], [7, 8, 9]);
         assert_eq!(
-            [totals.errors, totals.get_timeouts, totals.refused],
-            [10, 11, 12]
+            [
+                totals.errors,
+                totals.get_timeouts,
+                totals.refused,
+                totals.received
+            ],
+            [10, 11, 12, 14]
         );
         assert_eq!(totals.closed_by[CloseReason::Drained as usize], 13);
         assert_eq!(totals.closed_by.iter().sum::<u64>(), 13);

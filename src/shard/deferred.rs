@@ -12,7 +12,7 @@ use std::task::Waker;
 use crate::policy::event::ConnKey;
 
 use super::cells::ConnCell;
-use super::erased::ConnectionProtocol;
+use super::erased::{ConnectionProtocol, Packed};
 use crate::dns::Question;
 use crate::hooks::{ConnectionInfo, HealthCheck, Hook};
 use crate::resolver::Resolve;
@@ -41,6 +41,17 @@ pub(crate) enum Call {
     IdleBytes { conn: ConnKey },
     /// Offer bytes that came behind what the protocol's `init` read.
     Greeting { conn: ConnKey, capacity: u32 },
+    /// Take its state apart, for it is given to another core.
+    Pack {
+        conn: ConnKey,
+        protocol: Rc<dyn ConnectionProtocol>,
+    },
+    /// Put its state together, for it came from another core, or came back.
+    Unpack {
+        conn: ConnKey,
+        protocol: Rc<dyn ConnectionProtocol>,
+        packed: Packed,
+    },
     /// Tell the protocol that a connection has ended, then drop what is left of it.
     Ended {
         protocol: Option<Rc<dyn ConnectionProtocol>>,

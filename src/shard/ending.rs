@@ -57,6 +57,7 @@ impl Core {
             return;
         }
         self.die(Error::new(ErrorKind::NotOnShard, "the shard has ended"));
+        self.end_sent();
         let limit = self.config.drain_timeout;
         let drained = self.backend.drain(limit);
         if !drained.clean {
@@ -70,6 +71,7 @@ impl Core {
         while let Some(event) = self.backend.poll_event() {
             self.arrive(event);
         }
+        self.end_handover(drained.clean);
         for conn in self.cells.keys() {
             self.end_with_shard(conn);
         }
@@ -91,6 +93,7 @@ impl Core {
             cell.write.wake(&mut self.deferred.wakers);
         }
         self.waiters.fail_all(&error, &mut self.deferred.wakers);
+        self.deferred.wakers.extend(self.warming.drain(..));
         self.end_names(&error);
         self.dead = Some(error);
     }

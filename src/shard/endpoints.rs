@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::endpoint::Endpoint;
 use crate::error::Result;
 use crate::policy::event::EndpointKey;
-use crate::share::{Column, EndpointId, SharedEndpoint};
+use crate::share::{Column, EndpointId, SharedEndpoint, Spot};
 use crate::target::Target;
 use crate::time::Tick;
 
@@ -20,6 +20,7 @@ use super::counts::{self, Totals};
 use super::deferred::Call;
 use super::erased::{ConnectionProtocol, ProtocolKey};
 use super::resolve::Held;
+use super::total::TotalDemand;
 
 /// What tells one set of connections from another, on all cores.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,14 +42,22 @@ pub(crate) struct Entry {
     /// When what the policy was told last had come.
     pub(super) told: Option<Tick>,
     name: PoolKey,
+    /// Where this core's figures of each address are that it has connections to, and how many.
+    pub(super) spots: Vec<(SocketAddr, Spot, u32)>,
+    /// The state of the addresses that are out which the policy was told last.
+    pub(super) heard: u64,
     /// The demand last told to the policy.
     pub(super) demand: Option<Tick>,
     /// It is among those whose demand is looked at again.
     pub(super) watched: bool,
-    /// This core's request for a permit is queued.
-    pub(super) queued: bool,
-    /// It is in the list of those whose request is, or was lately, queued.
-    pub(super) listed: bool,
+    /// The kernel did not send a connection: until then none is given without need.
+    pub(super) keeps_until: Tick,
+    /// What the board had of the other cores' waits when that demand was looked at last.
+    pub(super) elsewhere: Option<Tick>,
+    /// This core's request for a permit is queued, for a waiter that waits since then.
+    pub(super) queued: Option<Tick>,
+    /// The same as the board has it.
+    pub(super) shown: Option<Tick>,
     /// Its counts changed since they were last published.
     dirty: bool,
 }
@@ -57,6 +66,12 @@ impl Entry {
     /// It is an address: no change of names touches it.
     pub(super) fn is_fixed(&self) -> bool {
         self.held.as_ref().is_some_and(|held| held.is_fixed())
+    }
+
+    /// Nothing has changed since the other cores were shown what there is.
+    #[cfg(feature = "sim")]
+    pub(super) fn is_published(&self) -> bool {
+        !self.dirty
     }
 }
 
@@ -71,14 +86,20 @@ pub(crate) struct Account {
     pub(crate) totals: Totals,
     pub(crate) permits: u32,
     pub(crate) addresses: Vec<Column>,
+    /// What each core has, by the index of its shard.
+    pub(crate) cores: Vec<(usize, Totals)>,
 }
 
 impl Account {
     fn of(shared: &SharedEndpoint) -> Self {
+        let cores = shared.published().by_shard().into_iter();
         Self {
             totals: Totals::from_values(&shared.published().totals()),
             permits: shared.in_use(),
             addresses: shared.board().columns(),
+            cores: cores
+                .map(|(shard, values)| (shard, Totals::from_values(&values)))
+                .collect(),
         }
     }
 }
@@ -94,8 +115,8 @@ pub(crate) struct Endpoints {
     pub(super) watched: Vec<EndpointKey>,
     /// When the first of those is looked at again.
     pub(super) look_at: Tick,
-    /// Those whose request for a permit is, or was lately, queued.
-    pub(super) queued: Vec<EndpointKey>,
+    /// Who waits for a permit of the whole process.
+    pub(super) total: TotalDemand,
 }
 
 impl Endpoints {
@@ -122,7 +143,8 @@ impl Endpoints {
 
     /// When demands that were too young are to be looked at again.
     pub(crate) fn look_at_due(&self) -> Option<Tick> {
-        (!self.watched.is_empty()).then_some(self.look_at)
+        let watched = (!self.watched.is_empty()).then_some(self.look_at);
+        watched.into_iter().chain(self.total.look_at).min()
     }
 
     /// Its demand is to be looked at again at `at`.
@@ -187,6 +209,8 @@ pub(crate) struct EndpointRef {
     protocol: Rc<dyn ConnectionProtocol>,
     /// Whether somebody can tell how healthy its connections are.
     checked: bool,
+    /// Whether its connections never go to another core.
+    stays: bool,
     key: Cell<EndpointKey>,
 }
 
@@ -213,18 +237,20 @@ impl super::Shard {
         // The user's code, so before the core is borrowed.
         let plain_check = protocol.is_plain() && self.has_health_check();
         let checked = plain_check || self.contain(|| protocol.checks_health()).unwrap_or(true);
+        let stays = !protocol.is_plain() && self.contain(|| protocol.changes_cores()) != Some(true);
         let name = PoolKey {
             endpoint,
             protocol: protocol_key,
         };
         let key = self.enter(|core| {
             core.alive()?;
-            core.intern(&name, &protocol, checked)
+            core.intern(&name, &protocol, checked, stays)
         })?;
         Ok(Rc::new(EndpointRef {
             name,
             protocol,
             checked,
+            stays,
             key: Cell::new(key),
         }))
     }
@@ -276,7 +302,8 @@ impl Core {
         if self.endpoints.get(key).is_some() {
             return Ok(key);
         }
-        let key = self.intern(&endpoint.name, &endpoint.protocol, endpoint.checked)?;
+        let (checked, stays) = (endpoint.checked, endpoint.stays);
+        let key = self.intern(&endpoint.name, &endpoint.protocol, checked, stays)?;
         endpoint.key.set(key);
         Ok(key)
     }
@@ -286,6 +313,7 @@ impl Core {
         name: &PoolKey,
         protocol: &Rc<dyn ConnectionProtocol>,
         checked: bool,
+        stays: bool,
     ) -> Result<EndpointKey> {
         if let Some(key) = self.endpoints.by_name.get(name) {
             return Ok(*key);
@@ -309,6 +337,11 @@ impl Core {
         if !checked {
             self.policy.skip_health_checks(key);
         }
+        if stays {
+            self.policy.never_hand_over(key);
+        }
+        let balance = self.config.balance_of(&name.endpoint);
+        self.policy.set_balance(key, balance.clone());
         self.endpoints.insert(Entry {
             key,
             endpoint: name.endpoint.clone(),
@@ -321,10 +354,14 @@ impl Core {
                 .map(|it| Rc::new(Held::literal(it))),
             told: None,
             name: name.clone(),
+            spots: Vec::new(),
+            heard: 0,
             demand: None,
             watched: false,
-            queued: false,
-            listed: false,
+            keeps_until: Tick::ZERO,
+            elsewhere: None,
+            queued: None,
+            shown: None,
             dirty: false,
         });
         Ok(key)
@@ -333,14 +370,16 @@ impl Core {
     // -- the board -----------------------------------------------------------------------------
 
     pub(crate) fn board_opened(&mut self, endpoint: EndpointKey, address: SocketAddr) {
-        if let Some(entry) = self.endpoints.get(endpoint) {
-            entry.shared.board().opened(self.links.shard(), address);
+        if let Some(entry) = self.endpoints.get_mut(endpoint) {
+            let spot = entry.shared.board().opened(self.links.shard(), address);
+            entry.joined(address, spot);
         }
         self.endpoints.touch(endpoint);
     }
 
     pub(crate) fn board_closed(&mut self, endpoint: EndpointKey, address: SocketAddr) {
-        if let Some(entry) = self.endpoints.get(endpoint) {
+        if let Some(entry) = self.endpoints.get_mut(endpoint) {
+            entry.left(address);
             entry.shared.board().closed(self.links.shard(), address);
         }
         self.endpoints.touch(endpoint);
@@ -372,5 +411,7 @@ impl Core {
                 .published()
                 .publish(self.links.shard(), &counts::values(counts));
         }
+        self.publish_busy(key);
+        self.publish_wait(key);
     }
 }

@@ -48,6 +48,9 @@ impl ProtocolKey {
     }
 }
 
+/// A protocol's state on its way to another core.
+pub type Packed = Box<dyn Any + Send>;
+
 /// What `init` made.
 pub(crate) struct Opened {
     pub(crate) state: Rc<dyn Any>,
@@ -63,5 +66,10 @@ pub(crate) trait ConnectionProtocol {
     fn open(&self, shard: Rc<Shard>, conn: ConnKey) -> LocalFuture<Result<Opened>>;
     fn check(&self, shard: Rc<Shard>, conn: ConnKey, state: Rc<dyn Any>) -> LocalFuture<bool>;
     fn take_idle_bytes(&self, state: &dyn Any, bytes: &[u8]) -> bool;
+    /// Whether its states can go to other cores.
+    fn changes_cores(&self) -> bool;
+    /// The state, if it is held elsewhere too or stays for another reason.
+    fn pack(&self, state: Rc<dyn Any>) -> Result<Packed, Rc<dyn Any>>;
+    fn unpack(&self, packed: Packed) -> Option<Rc<dyn Any>>;
     fn closed(&self, state: &dyn Any);
 }

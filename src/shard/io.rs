@@ -140,7 +140,7 @@ impl Core {
         match cell.end {
             Some(End::Eof) => return Poll::Ready(Ok(None)),
             Some(End::Reset(errno)) => {
-                return Poll::Ready(Err(Error::from_errno(ErrorKind::Closed, errno)));
+                return Poll::Ready(Err(Error::on_connection(errno)));
             }
             None => {}
         }

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::error::Result;
-use crate::share::{EndpointId, Limits, MAX_SHARDS, Member, Registry, ShardId, Wake};
+use crate::ring::Address;
+use crate::share::{EndpointId, Limits, MAX_SHARDS, Member, Mesh, Post, Registry, ShardId, Wake};
 
 use super::counts;
 use super::deferred::Job;
 use super::endpoints::PoolKey;
+use super::handover::Load;
 use super::inbox::Inbox;
 use super::sources::{Disk, SourceFiles};
 
 /// What the cores of one pool share.
 pub(crate) struct SharedState {
     pub(crate) registry: Arc<Registry<PoolKey>>,
+    mesh: Arc<Mesh<Address, Load>>,
     names: Arc<SourceFiles>,
 }
 
@@ -24,6 +27,10 @@ impl SharedState {
             shards: MAX_SHARDS,
             endpoints: config.max_endpoints,
             permits: u32::try_from(config.max_connections_per_endpoint).unwrap_or(u32::MAX),
+            total: match config.max_connections_total {
+                0 => None,
+                most => Some(u32::try_from(most).unwrap_or(u32::MAX)),
+            },
             gauges: counts::GAUGES,
             counters: counts::COUNTERS,
             stale: config.resolver_options.stale_max,
@@ -31,6 +38,7 @@ impl SharedState {
         let registry = Arc::new(Registry::new(limits));
         Self {
             registry,
+            mesh: Arc::default(),
             names: SourceFiles::new(config, disk),
         }
     }
@@ -40,6 +48,7 @@ impl SharedState {
 pub(crate) struct Links {
     member: Option<Member<PoolKey>>,
     registry: Arc<Registry<PoolKey>>,
+    mesh: Arc<Mesh<Address, Load>>,
     shard: ShardId,
     wake: Arc<Wake>,
     notices: Vec<EndpointId>,
@@ -54,12 +63,24 @@ impl Links {
         Ok(Self {
             shard: member.id(),
             registry: shared.registry.clone(),
+            mesh: shared.mesh.clone(),
             inbox: Inbox::new(wake.clone()),
             wake,
             member: Some(member),
             notices: Vec::new(),
             names: shared.names.clone(),
         })
+    }
+
+    /// Connections can come from other cores and go to them.
+    pub(super) fn open_post(
+        &self,
+        address: Arc<Address>,
+        parcels: usize,
+        sent: usize,
+    ) -> Post<Address, Load> {
+        self.mesh
+            .open(self.shard, &self.wake, address, parcels, sent)
     }
 
     pub(crate) fn shard(&self) -> ShardId {
@@ -84,6 +105,14 @@ impl Links {
     /// Whether a question that this core follows has ended or lost its leader.
     pub(super) fn take_names(&self) -> bool {
         self.member.as_ref().is_some_and(Member::take_names)
+    }
+
+    /// Tells this core once more to look at `endpoint`.
+    #[cfg(feature = "sim")]
+    pub(super) fn remind(&self, endpoint: EndpointId) {
+        if let Some(member) = &self.member {
+            member.remind(endpoint);
+        }
     }
 
     pub(super) fn drain_notices(&mut self) -> Vec<EndpointId> {

@@ -9,6 +9,7 @@ mod arrive;
 mod ask;
 #[cfg(feature = "sim")]
 mod audit;
+mod busy;
 mod cells;
 mod changes;
 mod chunk;
@@ -16,13 +17,18 @@ mod core;
 mod counts;
 mod deadlines;
 mod deferred;
+mod eject;
 mod ending;
 mod endpoints;
 mod erased;
+#[cfg(feature = "sim")]
+mod gossip;
+mod handover;
 mod inbox;
 mod io;
 mod links;
 mod own_port;
+mod packing;
 mod perform;
 mod permits;
 mod report;
@@ -31,7 +37,9 @@ mod routes;
 mod run;
 mod sources;
 mod tap;
+mod total;
 mod waiters;
+mod warm;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -54,7 +62,7 @@ pub use self::chunk::Chunk;
 pub(crate) use self::core::Core;
 pub(crate) use self::deferred::Job;
 pub(crate) use self::endpoints::{Account, EndpointRef};
-pub use self::erased::Access;
+pub use self::erased::{Access, Packed};
 pub(crate) use self::erased::{ConnectionProtocol, Opened, ProtocolKey};
 pub(crate) use self::inbox::Inbox;
 pub(crate) use self::links::{Links, SharedState};
@@ -276,7 +284,8 @@ impl Turn for Shard {
     }
 
     fn wants_turn(&self) -> bool {
-        self.enter(|core| core.backend.wants_turn())
+        // One that can do no more ends in its next turn.
+        self.enter(|core| core.dead.is_some() || core.backend.wants_turn())
     }
 
     fn has_completions(&self) -> bool {

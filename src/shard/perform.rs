@@ -28,8 +28,10 @@ impl Core {
         match action {
             Action::Resolve { endpoint } => self.resolve(endpoint),
             Action::AcquirePermit { endpoint } => self.acquire_permit(endpoint),
+            Action::Survey { endpoint } => self.survey(endpoint),
             Action::WithdrawPermit { endpoint } => self.withdraw_permit(endpoint),
             Action::ReturnPermit { endpoint } => self.return_permit(endpoint),
+            Action::MakeWay => self.make_way(),
             Action::Dial {
                 conn,
                 endpoint,
@@ -38,6 +40,17 @@ impl Core {
             } => {
                 self.dial(conn, endpoint, address, timeout);
             }
+            Action::Report {
+                endpoint,
+                address,
+                verdict,
+                chance,
+            } => self.report(endpoint, address, verdict, chance),
+            Action::Probe {
+                endpoint,
+                address,
+                chance,
+            } => self.ask_to_probe(endpoint, address, chance),
             Action::Initialise {
                 conn,
                 endpoint,
@@ -46,6 +59,11 @@ impl Core {
                 self.initialise(conn, endpoint, timeout);
             }
             Action::CheckHealth { conn, endpoint } => self.check_health(conn, endpoint),
+            Action::Look { conn, .. } => self.look(conn),
+            Action::Give { conn, endpoint } => self.give(conn, endpoint),
+            Action::Recall { conn, .. } => self.recall(conn),
+            Action::Expect { conn, endpoint } => self.expect(conn, endpoint),
+            Action::Unexpect { conn, endpoint } => self.unexpect(conn, endpoint),
             Action::Close { conn, reason } => self.close(conn, reason),
             Action::Grant {
                 waiter,
@@ -66,16 +84,25 @@ impl Core {
         let endpoint = match action {
             Action::Resolve { endpoint }
             | Action::AcquirePermit { endpoint }
+            | Action::Survey { endpoint }
             | Action::WithdrawPermit { endpoint }
             | Action::ReturnPermit { endpoint }
             | Action::Dial { endpoint, .. }
             | Action::Initialise { endpoint, .. }
+            | Action::Report { endpoint, .. }
+            | Action::Probe { endpoint, .. }
             | Action::CheckHealth { endpoint, .. }
+            | Action::Look { endpoint, .. }
+            | Action::Give { endpoint, .. }
+            | Action::Recall { endpoint, .. }
+            | Action::Expect { endpoint, .. }
+            | Action::Unexpect { endpoint, .. }
             | Action::Notify { endpoint, .. } => Some(*endpoint),
             Action::Close { conn, .. } | Action::Grant { conn, .. } => {
                 self.policy.endpoint_of(*conn)
             }
             Action::Fail { waiter, .. } => self.waiters.endpoint(*waiter),
+            Action::MakeWay => None,
         };
         if let Some(endpoint) = endpoint {
             self.endpoints.touch(endpoint);

@@ -73,6 +73,12 @@ impl Shard {
                 true => self.enter(|core| core.opened(conn, capacity)),
                 false => self.enter(|core| core.not_opened(conn)),
             },
+            Call::Pack { conn, protocol } => self.pack(conn, &*protocol),
+            Call::Unpack {
+                conn,
+                protocol,
+                packed,
+            } => self.unpack(conn, &*protocol, packed),
             Call::Ended { protocol, cell } => self.count_panic(
                 contain(move || {
                     if let (Some(protocol), Some(state)) = (&protocol, &cell.state) {

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use crate::error::Error;
 use crate::policy::event::{Action, ConnKey, EndpointKey, Event, Return, WaiterKey};
 use crate::time::Tick;
 
@@ -33,6 +34,11 @@ pub(crate) enum What {
     },
     Event(Event),
     Action(Action),
+    /// The kernel did not take a connection to another core, for this reason.
+    NotSent {
+        conn: ConnKey,
+        error: Error,
+    },
 }
 
 impl fmt::Display for What {
@@ -55,6 +61,7 @@ impl fmt::Display for What {
             What::Cancel { waiter } => write!(f, "cancel {waiter:?}"),
             What::Event(event) => write!(f, "-> {event:?}"),
             What::Action(action) => write!(f, "<- {action:?}"),
+            What::NotSent { conn, error } => write!(f, "not sent {conn:?}: {error}"),
         }
     }
 }

@@ -6,23 +6,33 @@
 //! otherwise off by at most the writes under way; at most [`MAX_ADDRESSES`] addresses are kept,
 //! and one makes room only when no shard has a connection there; a shard that ended counts zero.
 //!
+//! Each figure is an atomic of its own, relaxed, and no sequence lock holds those of a cell
+//! together: whoever decides by them adds them up over shards, so that they are of different moments
+//! anyway, and no figure is wrong beside an older one. A reader of a sequence lock would have to wait
+//! for a writer that lost its processor in the middle, as happens with more shards than processors.
+//! What must belong together, an address and its figures, the lock of the addresses holds together.
+//!
 //! An address beyond the bound is not counted: its total reads zero. That takes more addresses
-//! with open connections than a resolver's answer may have.
+//! with open connections than a name is kept with.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::ShardId;
 use super::per_shard::PerShard;
-use super::sync::{AtomicU32, AtomicU64, Ordering, RwLock, read, write};
+use super::row::{CELLS, Row};
+use super::sync::{AtomicU64, Ordering, RwLock, read, write};
+use crate::time::Tick;
 
 /// How many addresses of one endpoint are counted.
-pub(super) const MAX_ADDRESSES: usize = if cfg!(ringpool_loom) { 2 } else { 64 };
+pub(super) const MAX_ADDRESSES: usize = CELLS;
 
 /// Connections opening and open, by address and shard, of one endpoint.
 #[derive(Debug)]
 pub(crate) struct Board {
-    /// The column of each address. A cell is written under the read lock and a column gets a new
-    /// address under the write lock, so that no count lands in another address's column.
+    /// The column of each address. A cell is written under the read lock, or by a shard that has a
+    /// connection there, and a column gets a new address under the write lock and when no shard has
+    /// one, so that no count lands in another address's column.
     addresses: RwLock<Vec<Place>>,
     rows: PerShard<Row>,
 }
@@ -36,6 +46,11 @@ struct Place {
     opened: AtomicU64,
 }
 
+/// Where the figures of one address are, as long as the shard that was told so has a connection
+/// there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spot(usize);
+
 /// What is known of one address, all shards together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Column {
@@ -46,12 +61,13 @@ pub(crate) struct Column {
     pub(crate) open: u32,
 }
 
-/// The cells of one shard. Written by that shard alone, except by `forget`, which excludes it.
-#[derive(Debug)]
-struct Row {
-    /// The first tenant of the shard's index that may write here.
-    epoch: AtomicU32,
-    open: [AtomicU32; MAX_ADDRESSES],
+/// How busy an address is; of one shard when it writes, of all when they are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Connections that users have.
+    pub(crate) in_use: u32,
+    /// How long an answer takes, as a moving average; the mean over shards is by connections.
+    pub(crate) latency: Option<Duration>,
 }
 
 impl Board {
@@ -63,28 +79,25 @@ impl Board {
         }
     }
 
-    /// `shard` begins to open a connection to `address`.
-    pub(crate) fn opened(&self, shard: ShardId, address: SocketAddr) {
-        let Some(row) = self.rows.entry(shard, || Row::new(shard)) else {
-            return;
-        };
+    /// `shard` begins to open a connection to `address`, whose figures are at the spot until its
+    /// last connection there has closed.
+    pub(crate) fn opened(&self, shard: ShardId, address: SocketAddr) -> Option<Spot> {
+        let row = self.rows.entry(shard, || Row::new(shard))?;
         let addresses = read(&self.addresses);
         if let Some(column) = column(&addresses, address) {
-            row.change(shard, column, |open| open.saturating_add(1));
-            return;
+            return row.opened(shard, column).then_some(Spot(column));
         }
         drop(addresses);
         let mut addresses = write(&self.addresses);
-        if let Some(column) = self.column_for(&mut addresses, address) {
-            row.change(shard, column, |open| open.saturating_add(1));
-        }
+        let column = self.column_for(&mut addresses, address)?;
+        row.opened(shard, column).then_some(Spot(column))
     }
 
     /// A connection of `shard` to `address` is gone, or could not be opened.
     pub(crate) fn closed(&self, shard: ShardId, address: SocketAddr) {
         let addresses = read(&self.addresses);
         if let (Some(column), Some(row)) = (column(&addresses, address), self.rows.get(shard)) {
-            row.change(shard, column, |open| open.saturating_sub(1));
+            row.closed(shard, column);
         }
     }
 
@@ -121,33 +134,26 @@ impl Board {
     pub(crate) fn held(&self, shard: ShardId, address: SocketAddr) -> u32 {
         let (known, row) = (read(&self.addresses), self.rows.get(shard));
         match (column(&known, address), row) {
-            (Some(column), Some(row)) => row.open[column].load(Ordering::Relaxed),
+            (Some(column), Some(row)) => row.open(column),
             _ => 0,
         }
     }
 
-    /// Zeroes the cells of `shard`: it has ended. What it still writes is ignored.
+    /// Zeroes the cells of `shard`: it has ended. What it still writes is ignored. From that shard's
+    /// thread.
     pub(super) fn forget(&self, shard: ShardId) {
         let Some(row) = self.rows.get(shard) else {
             return;
         };
         let _nobody_writes = write(&self.addresses);
-        if shard.epoch < row.epoch.load(Ordering::Relaxed) {
-            return;
-        }
-        let next = shard.epoch.saturating_add(1);
-        row.epoch.store(next, Ordering::Relaxed);
-        for cell in &row.open {
-            cell.store(0, Ordering::Relaxed);
-        }
+        row.forget(shard);
     }
 
-    /// Relaxed: a count has no other data behind it. A reader that holds the write lock sees every
-    /// write, because each was made under the read lock, which the write lock waits out.
+    /// A reader that holds the write lock sees every count, because each was written under the read
+    /// lock, which the write lock waits out.
     fn total(&self, column: usize) -> u32 {
-        self.rows.iter().fold(0, |sum, row| {
-            sum.saturating_add(row.open[column].load(Ordering::Relaxed))
-        })
+        let rows = self.rows.iter();
+        rows.fold(0, |sum, row| sum.saturating_add(row.open(column)))
     }
 
     /// The column of `address`: the one that it has, a new one, or one whose address has no
@@ -170,22 +176,68 @@ impl Board {
     }
 }
 
-impl Row {
-    fn new(shard: ShardId) -> Self {
-        Self {
-            epoch: AtomicU32::new(shard.epoch),
-            open: std::array::from_fn(|_| AtomicU32::new(0)),
+/// What changes with every use, and is therefore written once per turn and without a lock.
+impl Board {
+    /// How busy `shard` keeps the address at `spot`. From that shard's thread, and while it has a
+    /// connection there.
+    pub(crate) fn publish_load(&self, shard: ShardId, spot: Spot, load: Load) {
+        if let Some(row) = self.rows.get(shard) {
+            row.set_load(shard, spot.0, load);
         }
     }
 
-    /// Writes one cell. The shard is its only writer while the caller holds a lock of the board's
-    /// addresses, so that load and store need not be one operation.
-    fn change(&self, shard: ShardId, column: usize, change: impl FnOnce(u32) -> u32) {
-        if shard.epoch < self.epoch.load(Ordering::Relaxed) {
-            return;
+    /// How busy all shards together keep each of `addresses`.
+    pub(crate) fn loads(&self, addresses: &[SocketAddr]) -> Box<[Load]> {
+        let known = read(&self.addresses);
+        let load = |&address: &SocketAddr| match column(&known, address) {
+            Some(column) => self.load(column),
+            None => Load::default(),
+        };
+        addresses.iter().map(load).collect()
+    }
+
+    fn load(&self, column: usize) -> Load {
+        let mut all = Load::default();
+        let (mut weight, mut sum) = (0, 0);
+        for row in self.rows.iter() {
+            let load = row.load(column);
+            all.in_use = all.in_use.saturating_add(load.in_use);
+            if let Some(latency) = load.latency {
+                let open = u128::from(row.open(column).max(1));
+                weight += open;
+                sum += open * latency.as_nanos();
+            }
         }
-        let cell = &self.open[column];
-        cell.store(change(cell.load(Ordering::Relaxed)), Ordering::Relaxed);
+        let mean = sum.checked_div(weight);
+        let mean = mean.and_then(|nanos| u64::try_from(nanos).ok());
+        all.latency = mean.map(Duration::from_nanos);
+        all
+    }
+}
+
+/// Who waits for a permit, which is asked with every connection that is given back while another core
+/// does: no lock, and one load for each shard.
+impl Board {
+    /// Since when the oldest get waits for which `shard` has asked for a permit. From that shard's
+    /// thread, after the queue for permits was told.
+    pub(crate) fn publish_wait(&self, shard: ShardId, since: Option<Tick>) {
+        if let Some(row) = self.rows.entry(shard, || Row::new(shard)) {
+            row.set_wait(shard, since);
+        }
+    }
+
+    /// What `shard` has published.
+    #[cfg(feature = "sim")]
+    pub(crate) fn wait_of(&self, shard: ShardId) -> Option<Tick> {
+        self.rows.get(shard)?.wait()
+    }
+
+    /// Since when the oldest such get of any other shard waits.
+    #[inline]
+    pub(crate) fn wait_elsewhere(&self, shard: ShardId) -> Option<Tick> {
+        let rows = self.rows.indexed();
+        let others = rows.filter(|(index, _)| *index != shard.index());
+        others.filter_map(|(_, row)| row.wait()).min()
     }
 }
 
@@ -193,139 +245,5 @@ fn column(addresses: &[Place], address: SocketAddr) -> Option<usize> {
     addresses.iter().position(|known| known.address == address)
 }
 
-#[cfg(all(test, not(ringpool_loom)))]
-mod tests {
-    use super::*;
-
-    fn address(last: u8) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, last], 80))
-    }
-
-    fn shard(index: usize) -> ShardId {
-        ShardId::new(index, 1)
-    }
-
-    #[test]
-    fn totals_sum_over_shards_in_the_order_asked() {
-        let board = Board::new(4);
-        board.opened(shard(0), address(1));
-        board.opened(shard(3), address(1));
-        board.opened(shard(3), address(2));
-        let asked = [address(2), address(9), address(1)];
-        assert_eq!(*board.totals(&asked), [1, 0, 2]);
-        board.closed(shard(3), address(1));
-        assert_eq!(*board.totals(&asked), [1, 0, 1]);
-    }
-
-    #[test]
-    fn columns_tell_what_was_opened_and_what_is_open() {
-        let board = Board::new(2);
-        board.opened(shard(0), address(1));
-        board.opened(shard(1), address(1));
-        board.connected(address(1));
-        board.connected(address(9));
-        board.closed(shard(0), address(1));
-        let column = Column {
-            address: address(1),
-            opened: 1,
-            open: 1,
-        };
-        assert_eq!(board.columns(), [column]);
-    }
-
-    #[test]
-    fn x2_a_close_too_many_is_not_a_negative_count() {
-        let board = Board::new(1);
-        board.opened(shard(0), address(1));
-        board.closed(shard(0), address(1));
-        board.closed(shard(0), address(1));
-        board.closed(shard(0), address(2));
-        assert_eq!(*board.totals(&[address(1), address(2)]), [0, 0]);
-    }
-
-    #[test]
-    fn only_an_address_without_connections_makes_room() {
-        let board = Board::new(2);
-        for last in 0..MAX_ADDRESSES as u8 {
-            board.opened(shard(0), address(last));
-        }
-        board.opened(shard(1), address(100));
-        assert_eq!(*board.totals(&[address(100)]), [0]);
-        board.closed(shard(0), address(7));
-        board.opened(shard(1), address(100));
-        assert_eq!(
-            *board.totals(&[address(100), address(7), address(6)]),
-            [1, 0, 1]
-        );
-    }
-
-    #[test]
-    fn x5_x6_a_dead_shards_counts_are_gone_and_stay_gone() {
-        let board = Board::new(2);
-        board.opened(shard(0), address(1));
-        board.opened(shard(1), address(1));
-        board.forget(shard(1));
-        assert_eq!(*board.totals(&[address(1)]), [1]);
-        board.opened(shard(1), address(1));
-        assert_eq!(*board.totals(&[address(1)]), [1]);
-        let heir = ShardId::new(1, 2);
-        board.opened(heir, address(1));
-        board.closed(shard(1), address(1));
-        board.forget(shard(1));
-        assert_eq!(*board.totals(&[address(1)]), [2]);
-    }
-}
-
-#[cfg(all(test, ringpool_loom))]
-mod model {
-    use std::sync::Arc;
-
-    use loom::thread;
-
-    use super::*;
-
-    fn address(last: u8) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, last], 80))
-    }
-
-    #[test]
-    fn x9_two_writers_and_a_reader_never_miscount() {
-        loom::model(|| {
-            let board = Arc::new(Board::new(2));
-            let writer = {
-                let board = board.clone();
-                thread::spawn(move || {
-                    let shard = ShardId::new(0, 1);
-                    board.opened(shard, address(1));
-                    board.closed(shard, address(1));
-                })
-            };
-            board.opened(ShardId::new(1, 1), address(1));
-            let total = board.totals(&[address(1)])[0];
-            assert!(total == 1 || total == 2);
-            writer.join().unwrap();
-            assert_eq!(*board.totals(&[address(1)]), [1]);
-        });
-    }
-
-    #[test]
-    fn a_column_is_not_taken_from_an_address_that_is_being_opened() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(|| {
-            let board = Arc::new(Board::new(2));
-            board.opened(ShardId::new(1, 1), address(1));
-            board.opened(ShardId::new(1, 1), address(2));
-            board.closed(ShardId::new(1, 1), address(2));
-            let writer = {
-                let board = board.clone();
-                thread::spawn(move || board.opened(ShardId::new(0, 1), address(2)))
-            };
-            board.opened(ShardId::new(1, 1), address(3));
-            writer.join().unwrap();
-            // One column was free: exactly one of the two got it, and neither counts as the other.
-            let totals = board.totals(&[address(1), address(2), address(3)]);
-            assert!(*totals == [1, 1, 0] || *totals == [1, 0, 1]);
-        });
-    }
-}
+#[cfg(test)]
+mod tests;

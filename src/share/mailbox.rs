@@ -15,13 +15,13 @@ use super::wake::Wake;
 #[derive(Debug)]
 pub(crate) struct Mailbox<T> {
     inner: Mutex<Inner<T>>,
-    capacity: usize,
     wake: Arc<Wake>,
 }
 
 #[derive(Debug)]
 struct Inner<T> {
     queue: VecDeque<T>,
+    capacity: usize,
     closed: bool,
 }
 
@@ -31,9 +31,9 @@ impl<T> Mailbox<T> {
         Self {
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
+                capacity,
                 closed: false,
             }),
-            capacity,
             wake,
         }
     }
@@ -41,7 +41,7 @@ impl<T> Mailbox<T> {
     /// Leaves `message` and wakes the owner; gives it back if the queue is full or closed.
     pub(crate) fn push(&self, message: T) -> Result<(), T> {
         let mut inner = lock(&self.inner);
-        if inner.closed || inner.queue.len() >= self.capacity {
+        if inner.closed || inner.queue.len() >= inner.capacity {
             return Err(message);
         }
         inner.queue.push_back(message);
@@ -53,6 +53,12 @@ impl<T> Mailbox<T> {
     /// Takes the oldest message.
     pub(crate) fn pop(&self) -> Option<T> {
         lock(&self.inner).queue.pop_front()
+    }
+
+    /// From now on so many messages may wait; those that wait already stay.
+    #[cfg(feature = "sim")]
+    pub(crate) fn set_capacity(&self, capacity: usize) {
+        lock(&self.inner).capacity = capacity;
     }
 
     /// Whether no message waits.

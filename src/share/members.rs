@@ -109,6 +109,24 @@ impl Members {
         }
     }
 
+    /// Tells all that are there but `shard` to look at `endpoint`.
+    pub(super) fn notify_others(&self, shard: ShardId, endpoint: EndpointId) {
+        let seats = read(&self.seats);
+        let live = seats
+            .iter()
+            .enumerate()
+            .map(|(index, seat)| match &seat.state {
+                SeatState::Live(bell) if index != shard.index() => Some(bell.clone()),
+                _ => None,
+            });
+        let others: Vec<Arc<Bell>> = live.flatten().collect();
+        drop(seats);
+        for bell in others {
+            lock(&bell.notices).insert(endpoint);
+            bell.wake.wake();
+        }
+    }
+
     /// Tells `shard`, if it is still there, to look at the questions that it follows.
     pub(super) fn notify_names(&self, shard: ShardId) {
         if let Some(bell) = self.bell(shard) {

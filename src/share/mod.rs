@@ -7,27 +7,38 @@
 //! starts from nothing.
 
 mod board;
+mod eject;
+mod endpoint;
 mod latest;
+mod ledger;
 mod mailbox;
 mod members;
+mod mesh;
 mod names;
+mod offers;
 mod per_shard;
 mod permits;
 mod published;
 mod registry;
+mod row;
 mod sync;
+mod total;
 mod wake;
 
 use std::fmt;
 
-pub(crate) use board::Column;
+pub(crate) use board::{Column, Load, Spot};
+pub(crate) use endpoint::SharedEndpoint;
 pub(crate) use latest::{Latest, Seen, Turns};
+pub(crate) use ledger::Acquire;
 pub(crate) use mailbox::Mailbox;
+pub(crate) use mesh::{Mesh, Parcel, Post};
 #[cfg(feature = "sim")]
 pub(crate) use names::MAX_NAMES;
 pub(crate) use names::{Heard, LEAST_SLEEP, Turn};
-pub(crate) use permits::Acquire;
-pub(crate) use registry::{EndpointId, Limits, Member, Registry, SharedEndpoint};
+pub(crate) use offers::{Claim, Withdrawn};
+pub(crate) use permits::STALLED;
+pub(crate) use registry::{EndpointId, Limits, Member, Registry};
 pub(crate) use wake::Wake;
 
 /// How many shards one group may have at once.

@@ -73,6 +73,18 @@ impl Published {
         totals
     }
 
+    /// The figures that each shard published last, with the shard's index.
+    pub(crate) fn by_shard(&self) -> Vec<(usize, Box<[u64]>)> {
+        let values = |block: &Block| {
+            let cells = block.cells().take(self.len);
+            cells.map(|cell| cell.load(Ordering::Relaxed)).collect()
+        };
+        let blocks = self.blocks.indexed();
+        blocks
+            .map(|(index, block)| (index, values(block)))
+            .collect()
+    }
+
     /// The figures that `shard` published last.
     #[cfg(test)]
     pub(crate) fn of(&self, shard: ShardId) -> Box<[u64]> {
@@ -138,6 +150,20 @@ impl Block {
 #[cfg(all(test, not(ringpool_loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_shard_that_published_has_its_own_figures() {
+        let published = Published::new(3, 1, 1);
+        published.publish(ShardId::new(2, 1), &[3, 5]);
+        published.publish(ShardId::new(0, 1), &[1, 2]);
+        let figures = |shard: usize, values: [u64; 2]| (shard, Box::from(values));
+        assert_eq!(
+            published.by_shard(),
+            [figures(0, [1, 2]), figures(2, [3, 5])]
+        );
+        published.forget(ShardId::new(2, 1));
+        assert_eq!(published.by_shard()[1], figures(2, [0, 0]));
+    }
 
     #[test]
     fn totals_add_the_last_figures_of_each_shard() {

@@ -14,12 +14,11 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::board::Board;
+use super::endpoint::SharedEndpoint;
 use super::members::{Bell, Members, SeatState};
 use super::names::Names;
-use super::permits::{Acquire, Concerned, Permits};
-use super::published::Published;
 use super::sync::{Mutex, lock};
+use super::total::Total;
 use super::wake::Wake;
 use super::{MAX_SHARDS, ShardId};
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +33,8 @@ pub(crate) struct Limits {
     pub(crate) endpoints: usize,
     /// Connections of one endpoint, of all shards together.
     pub(crate) permits: u32,
+    /// Connections of all endpoints and shards together, if that is limited.
+    pub(crate) total: Option<u32>,
     /// Figures per endpoint and shard that are dropped when the shard ends.
     pub(crate) gauges: usize,
     /// Figures per endpoint and shard that outlive it.
@@ -46,12 +47,18 @@ pub(crate) struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct EndpointId(u64);
 
+impl EndpointId {
+    /// In a notice: look at [`Registry::total_demand`].
+    pub(crate) const ALL: Self = Self(0);
+}
+
 /// The meeting place of a group of shards. `K` names an endpoint.
 #[derive(Debug)]
 pub(crate) struct Registry<K> {
     limits: Limits,
     members: Arc<Members>,
     endpoints: Mutex<Endpoints<K>>,
+    total: Option<Arc<Total>>,
     names: Names,
 }
 
@@ -59,16 +66,6 @@ pub(crate) struct Registry<K> {
 struct Endpoints<K> {
     by_key: HashMap<K, Arc<SharedEndpoint>>,
     made: u64,
-}
-
-/// What all shards share of one endpoint.
-#[derive(Debug)]
-pub(crate) struct SharedEndpoint {
-    id: EndpointId,
-    permits: Permits,
-    board: Board,
-    published: Published,
-    members: Arc<Members>,
 }
 
 /// A shard's place in its group. Dropping it is leaving.
@@ -89,6 +86,7 @@ impl<K: Eq + Hash + Clone> Registry<K> {
         let members = Arc::new(Members::new(limits.shards));
         Self {
             limits,
+            total: limits.total.map(|limit| Arc::new(Total::new(limit))),
             names: Names::new(members.clone(), limits.stale),
             members,
             endpoints: Mutex::new(Endpoints {
@@ -135,14 +133,12 @@ impl<K: Eq + Hash + Clone> Registry<K> {
             return Err(Error::new(ErrorKind::Exhausted, message));
         }
         endpoints.made += 1;
-        let limits = &self.limits;
-        let shared = Arc::new(SharedEndpoint {
-            id: EndpointId(endpoints.made),
-            permits: Permits::new(limits.permits),
-            board: Board::new(limits.shards),
-            published: Published::new(limits.shards, limits.gauges, limits.counters),
-            members: self.members.clone(),
-        });
+        let shared = Arc::new(SharedEndpoint::new(
+            EndpointId(endpoints.made),
+            &self.limits,
+            self.total.clone(),
+            self.members.clone(),
+        ));
         endpoints.by_key.insert(key.clone(), shared.clone());
         Ok(shared)
     }
@@ -154,6 +150,25 @@ impl<K: Eq + Hash + Clone> Registry<K> {
         entries
             .map(|(key, shared)| (key.clone(), shared.clone()))
             .collect()
+    }
+
+    /// Since when somebody waits, with an endpoint's permit, for one of the process.
+    pub(crate) fn total_demand(&self) -> Option<Tick> {
+        self.total.as_ref().and_then(|total| total.oldest())
+    }
+
+    /// `shard` closes a connection for the one who waits longest for a permit of the process.
+    pub(crate) fn promise_total(&self, shard: ShardId, now: Tick) {
+        let news = self.total.as_ref().map(|total| total.promise(shard, now));
+        for (other, endpoint) in news.into_iter().flatten() {
+            self.members.notify(other, endpoint);
+        }
+    }
+
+    /// How many connections all shards hold to all endpoints, if that is limited.
+    #[cfg(test)]
+    pub(super) fn total_in_use(&self) -> u32 {
+        self.total.as_ref().map_or(0, |total| total.in_use())
     }
 
     /// The shards that are there.
@@ -168,10 +183,11 @@ impl<K: Eq + Hash + Clone> Registry<K> {
         // Told after the lock is released: a waker may run a scheduler's code.
         let mut told = Vec::new();
         for shared in lock(&self.endpoints).by_age() {
-            let concerned = shared.permits.forget(shard);
-            told.extend(concerned.into_iter().map(|other| (other, shared.id)));
-            shared.board.forget(shard);
-            shared.published.forget(shard);
+            let concerned = shared.forget(shard);
+            told.extend(concerned.into_iter().map(|other| (other, shared.id())));
+        }
+        if let Some(total) = &self.total {
+            told.extend(total.forget(shard));
         }
         for (other, endpoint) in told {
             self.members.notify(other, endpoint);
@@ -185,104 +201,25 @@ impl<K> Endpoints<K> {
     /// All of them, the oldest first: the map's own order is another one in each process.
     fn by_age(&self) -> Vec<&Arc<SharedEndpoint>> {
         let mut all: Vec<_> = self.by_key.values().collect();
-        all.sort_unstable_by_key(|shared| shared.id);
+        all.sort_unstable_by_key(|shared| shared.id());
         all
     }
 
     /// Drops the oldest endpoint that nobody uses. Under the lock nobody can begin to use it.
     fn evict(&mut self) -> bool {
-        let unused = |shared: &Arc<SharedEndpoint>| {
-            Arc::strong_count(shared) == 1 && shared.permits.in_use() == 0
-        };
+        let unused =
+            |shared: &Arc<SharedEndpoint>| Arc::strong_count(shared) == 1 && shared.in_use() == 0;
         let oldest = self
             .by_key
             .values()
             .filter(|shared| unused(shared))
-            .map(|shared| shared.id)
+            .map(|shared| shared.id())
             .min();
         let Some(oldest) = oldest else {
             return false;
         };
-        self.by_key.retain(|_, shared| shared.id != oldest);
+        self.by_key.retain(|_, shared| shared.id() != oldest);
         true
-    }
-}
-
-impl SharedEndpoint {
-    /// The name of the endpoint in notices.
-    pub(crate) fn id(&self) -> EndpointId {
-        self.id
-    }
-
-    /// Asks for the right to hold one connection more.
-    pub(crate) fn acquire(&self, shard: ShardId, now: Tick) -> Acquire {
-        let (answer, concerned) = self.permits.acquire(shard, now);
-        self.tell(concerned);
-        answer
-    }
-
-    /// Takes the queued request back; if it was granted meanwhile and not collected, the permit
-    /// goes on to the next.
-    pub(crate) fn withdraw(&self, shard: ShardId) {
-        self.tell(self.permits.withdraw(shard));
-    }
-
-    /// Since when the oldest waiter waits for whom `shard` asked for a permit.
-    pub(crate) fn renew(&self, shard: ShardId, since: Tick) {
-        self.permits.renew(shard, since);
-    }
-
-    /// Gives one permit of `shard` back; it goes to the shard that has waited longest.
-    pub(crate) fn release(&self, shard: ShardId) {
-        self.tell(self.permits.release(shard));
-    }
-
-    /// `shard` lets go of the endpoint: its gauges are nothing, its counters stay in the totals.
-    pub(crate) fn retire(&self, shard: ShardId) {
-        self.published.retire(shard);
-    }
-
-    /// Whether the queued request of `shard` was granted; says so once.
-    pub(crate) fn take_granted(&self, shard: ShardId) -> bool {
-        self.permits.take_granted(shard)
-    }
-
-    /// Since when another shard waits for a permit.
-    pub(crate) fn demand(&self, shard: ShardId) -> Option<Tick> {
-        self.permits.oldest_other(shard)
-    }
-
-    /// How many connections all shards may hold.
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn limit(&self) -> u32 {
-        self.permits.limit()
-    }
-
-    /// How many permits all shards hold.
-    pub(crate) fn in_use(&self) -> u32 {
-        self.permits.in_use()
-    }
-
-    /// How many permits `shard` holds.
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn held(&self, shard: ShardId) -> u32 {
-        self.permits.held(shard)
-    }
-
-    /// The connections by address.
-    pub(crate) fn board(&self) -> &Board {
-        &self.board
-    }
-
-    /// The statistics.
-    pub(crate) fn published(&self) -> &Published {
-        &self.published
-    }
-
-    fn tell(&self, concerned: Concerned) {
-        for shard in concerned {
-            self.members.notify(shard, self.id);
-        }
     }
 }
 
@@ -306,6 +243,12 @@ impl<K: Eq + Hash + Clone> Member<K> {
     /// Moves the notices to the end of `into`.
     pub(crate) fn drain_notices(&self, into: &mut Vec<EndpointId>) {
         self.bell.drain_notices(into);
+    }
+
+    /// Tells the shard once more to look at `endpoint`.
+    #[cfg(feature = "sim")]
+    pub(crate) fn remind(&self, endpoint: EndpointId) {
+        self.registry.members.notify(self.id, endpoint);
     }
 
     /// Whether a question that the shard follows has ended or lost its leader; says so once.

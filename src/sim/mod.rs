@@ -36,6 +36,7 @@
 
 mod core;
 mod files;
+mod gossip;
 mod names;
 mod script;
 mod server;

@@ -402,6 +402,11 @@ impl World {
         self.group.permits_in_use()
     }
 
+    /// Those of the endpoints of one host.
+    pub(super) fn permits_of(&self, host: &str) -> u32 {
+        self.group.permits_of(host)
+    }
+
     pub(super) fn shard(&self, core: usize) -> Option<Rc<Shard>> {
         self.cores.get(core)?.shard()
     }

@@ -165,10 +165,7 @@ fn e9_a_reset_in_a_write_is_an_error_of_that_write_and_of_nobody_else() {
             sent
         });
         let error = error.unwrap_err();
-        assert!(
-            error.is_closed() || error.kind() == ErrorKind::Io,
-            "{error:?}"
-        );
+        assert!(error.is_closed(), "{error:?}");
         let number = error.raw_os_error();
         let known = [libc::EPIPE, libc::ECONNRESET].map(Some);
         assert!(known.contains(&number), "{error:?}");

@@ -7,8 +7,13 @@
 
 mod cancellation;
 mod connect;
+mod cores;
+mod dead_address;
 mod established;
+mod fairness;
+mod gossip;
 mod idle;
+mod packed;
 mod panics;
 mod process;
 mod queues;
@@ -16,6 +21,7 @@ mod race;
 mod resolver;
 mod resources;
 mod security;
+mod spread;
 mod time;
 
 use std::cell::RefCell;

@@ -204,7 +204,11 @@ fn d25_connections_follow_a_name_whose_addresses_change_and_no_get_fails() {
 #[test]
 fn d25_a_name_server_that_fails_takes_no_connection_away() {
     seeds(20, |seed| {
-        let world = world(seed, Config::default());
+        let config = Config {
+            shrink_interval: Duration::ZERO,
+            ..Config::default()
+        };
+        let world = world(seed, config);
         let servers = servers(&world, &["10.0.0.1", "10.0.0.2"]);
         let ips = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
         world.set_name("service.test", &ips, secs(1));

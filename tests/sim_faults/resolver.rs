@@ -248,11 +248,20 @@ fn d27_k2_a_users_resolver_that_ends_with_its_core_has_not_panicked() {
     });
 }
 
+/// How long a name takes that is known.
+async fn known(pool: Pool) -> Result<Duration> {
+    let before = sim::now().unwrap();
+    pool.resolve("known.test:7000").await?;
+    Ok(sim::now().unwrap() - before)
+}
+
 #[test]
-fn d27_a_core_that_asks_and_stands_still_loses_its_place_after_a_second() {
+fn d27_x8_a_core_that_asks_and_stands_still_loses_its_place_and_known_names_are_served() {
     seeds(20, |seed| {
         let world = two_cores(seed).build().unwrap();
         a_name(&world, secs(60));
+        world.set_name("known.test", &["10.0.0.2".parse().unwrap()], secs(60));
+        on(&world, 0, known).unwrap();
         for server in world.name_servers() {
             server.set(Manner::new().wait(ms(20)));
         }
@@ -261,6 +270,8 @@ fn d27_a_core_that_asks_and_stands_still_loses_its_place_after_a_second() {
         });
         world.run_for(ms(5)).unwrap();
         world.freeze(0, secs(4));
+        let took = on(&world, 1, known).unwrap();
+        assert!(took < ms(5), "a name that is known took {took:?}");
         let (found, took) = timed(&world, 1);
         assert!(found.is_ok(), "{found:?}");
         assert!(took < ms(1_500), "{took:?}");

@@ -1,6 +1,8 @@
 //! Group R: when something has run out (memory, ports, descriptors, queues, buffers) an operation
 //! fails or waits, the pool does not spin, and all is well when there is enough again.
 
+use std::cell::Cell;
+
 use super::*;
 
 use ringpool::CloseReason;
@@ -278,4 +280,83 @@ fn r19_m4_thousands_of_deadlines_at_one_moment_starve_no_completion() {
     assert!(failed.iter().all(|kind| *kind == ErrorKind::GetTimeout));
     exchange_on(&world).unwrap();
     nothing_left(&world, &[server]);
+}
+
+/// All the connections that the process may have are two idle ones on core 0.
+fn at_the_limit_of_the_process(seed: u64, get_timeout: Duration) -> (World, Server, Server) {
+    let config = Config {
+        max_connections_total: 2,
+        get_timeout,
+        ..Config::default()
+    };
+    let world = two_cores(seed).config(config).build().unwrap();
+    let server = ponging(&world);
+    let other = world.server(OTHER, &["10.0.0.2"]).unwrap();
+    other.on_connect(pongs());
+    on(&world, 0, async |pool| {
+        let (one, two) = (pool.get(NAME).await?, pool.get(NAME).await?);
+        one.release();
+        two.release();
+        Ok(())
+    })
+    .unwrap();
+    (world, server, other)
+}
+
+const OTHER: &str = "other.test:7000";
+
+fn connections(servers: &[&Server]) -> usize {
+    let addresses = |server: &Server| {
+        let all = server.addresses().iter().map(|it| server.connections(*it));
+        all.sum::<usize>()
+    };
+    servers.iter().map(|server| addresses(server)).sum()
+}
+
+#[test]
+fn x12_idle_connections_make_way_at_the_limit_of_the_process() {
+    seeds(20, |seed| {
+        let (world, server, other) = at_the_limit_of_the_process(seed, ms(200));
+        // For another endpoint on the other core, and then on their own.
+        for core in [1, 0] {
+            on(&world, core, async |pool| {
+                let conn = pool.get(OTHER).await?;
+                ping(&conn).await?;
+                conn.release();
+                Ok(())
+            })
+            .unwrap();
+            assert!(connections(&[&server, &other]) <= 2);
+            world.audit().unwrap();
+        }
+        assert!(stats(&world).closed_by(CloseReason::Demand) >= 1);
+        nothing_left(&world, &[server, other]);
+    });
+}
+
+#[test]
+fn x12_a_busy_endpoint_shares_the_limit_of_the_process() {
+    seeds(20, |seed| {
+        let (world, server, other) = at_the_limit_of_the_process(seed, secs(2));
+        let stop = Rc::new(Cell::new(false));
+        for n in 0..4 {
+            let stop = stop.clone();
+            world.spawn_on(0, &format!("busy {n}"), async move {
+                let pool = Pool::local().unwrap();
+                while !stop.get() {
+                    exchange(&pool).await.unwrap();
+                }
+            });
+        }
+        world.spawn_on(1, "poor", async move {
+            let pool = Pool::local().unwrap();
+            let conn = pool.get(OTHER).await.unwrap();
+            ping(&conn).await.unwrap();
+            conn.release();
+            stop.set(true);
+        });
+        world.run().unwrap();
+        assert!(connections(&[&server, &other]) <= 2);
+        nothing_left(&world, &[server, other]);
+    });
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part
 
 pub mod bare;
+pub mod held;
 pub mod names;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use held::held_by_clients;
 use ringpool::{Config, Result, Shards};
 
 /// What a test does on a shard: one shard, the given settings.
@@ -82,15 +84,25 @@ pub struct Counters {
     pub accepted: AtomicUsize,
     /// Connections whose end (FIN or reset) the server has seen.
     pub ended: AtomicUsize,
+    /// Connections whose end the server has not seen: at least as many as there are.
     pub open: AtomicUsize,
-    pub most_open: AtomicUsize,
+    /// How many clients may hold at once; 0 if nobody counts.
+    pub limit: AtomicUsize,
+    /// The most that they were found to hold at once, whenever it might be more than that.
+    pub most_held: AtomicUsize,
 }
 
 impl Counters {
-    fn opened(&self) {
+    fn opened(&self, server: SocketAddr, streams: &Streams) {
         self.accepted.fetch_add(1, Ordering::SeqCst);
         let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most_open.fetch_max(open, Ordering::SeqCst);
+        let limit = self.limit.load(Ordering::SeqCst);
+        if limit > 0 && open > limit {
+            let streams = streams.lock().unwrap();
+            let clients = streams.values().filter_map(|it| it.peer_addr().ok());
+            let held = held_by_clients(server, &clients.collect::<Vec<_>>());
+            self.most_held.fetch_max(held, Ordering::SeqCst);
+        }
     }
 }
 
@@ -162,8 +174,18 @@ impl Server {
         self.counters.open.load(Ordering::SeqCst)
     }
 
-    pub fn most_open(&self) -> usize {
-        self.counters.most_open.load(Ordering::SeqCst)
+    /// Counts what clients hold whenever it might be more than `limit`.
+    pub fn limited_to(self, limit: usize) -> Self {
+        self.counters.limit.store(limit, Ordering::SeqCst);
+        self
+    }
+
+    /// The most connections that clients held at once, if that was more than the limit.
+    pub fn over_limit(&self) -> Option<usize> {
+        let limit = self.counters.limit.load(Ordering::SeqCst);
+        assert!(limit > 0, "nobody counts");
+        let most = self.counters.most_held.load(Ordering::SeqCst);
+        Some(most).filter(|most| *most > limit)
     }
 
     /// Ends every connection that is open now.
@@ -193,6 +215,7 @@ fn accept(
     stop: &AtomicBool,
     streams: &Arc<Streams>,
 ) {
+    let address = listener.local_addr().unwrap();
     for stream in listener.incoming() {
         if stop.load(Ordering::SeqCst) {
             return;
@@ -204,7 +227,7 @@ fn accept(
             .lock()
             .unwrap()
             .insert(id, stream.try_clone().unwrap());
-        counters.opened();
+        counters.opened(address, streams);
         let (serve, counters, streams) = (serve.clone(), counters.clone(), streams.clone());
         std::thread::spawn(move || {
             serve(stream, &counters);
@@ -241,11 +264,12 @@ pub fn refusing_port() -> u16 {
         .port()
 }
 
-/// Settings under which tests that expect a failure fail soon.
-pub fn impatient() -> Config {
+/// Settings under which a get that must fail does so soon, because its retries follow at once. How
+/// long it may take is no matter of theirs: servers and timers of a busy machine may be late.
+pub fn short_pauses() -> Config {
     Config {
-        get_timeout: Duration::from_millis(500),
-        connect_timeout: Duration::from_millis(300),
+        get_timeout: Duration::from_secs(60),
+        connect_timeout: Duration::from_secs(30),
         connect_retry_delay: Duration::from_millis(10),
         ..Config::default()
     }

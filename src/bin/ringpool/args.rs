@@ -278,7 +278,7 @@ mod tests {
             panic!("stress")
         };
         let names: Vec<_> = args.chosen().iter().map(|preset| preset.name).collect();
-        assert_eq!(names.len(), 7);
+        assert_eq!(names.len(), 12);
         assert!(!names.contains(&"extended_stress"));
 
         let named = [

@@ -85,7 +85,7 @@ fn run_shards(args: &Arc<LoadArgs>, shards: &Shards) -> Result<Load> {
     let started = Instant::now();
     let seconds = u64::from(args.seconds);
     let label = args.endpoint.to_string();
-    let progress = Progress::start(&label, seconds, move || started.elapsed().as_secs());
+    let progress = Progress::start(&label, Some(seconds), move || started.elapsed().as_secs());
     let mut running = Vec::with_capacity(shards.len());
     for shard in 0..shards.len() {
         let args = args.clone();

@@ -53,10 +53,10 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Follows `position`, which ends at `total`.
+    /// Follows `position`, which ends at `total`, if that is known.
     pub(crate) fn start(
         label: &str,
-        total: u64,
+        total: Option<u64>,
         position: impl Fn() -> u64 + Send + 'static,
     ) -> Self {
         let (stop, stopped) = mpsc::channel();
@@ -90,9 +90,23 @@ fn running(stopped: &mpsc::Receiver<()>, pause: Duration) -> bool {
     stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout)
 }
 
-fn draw_bar(label: &str, total: u64, position: &impl Fn() -> u64, stopped: &mpsc::Receiver<()>) {
-    let bar = ProgressBar::new(total).with_message(label.to_owned());
-    let template = "{msg:18} {bar:40} {human_pos}/{human_len} {per_sec} {elapsed}";
+fn draw_bar(
+    label: &str,
+    total: Option<u64>,
+    position: &impl Fn() -> u64,
+    stopped: &mpsc::Receiver<()>,
+) {
+    let (bar, template) = match total {
+        Some(total) => (
+            ProgressBar::new(total),
+            "{msg:18} {bar:40} {human_pos}/{human_len} {per_sec} {elapsed}",
+        ),
+        None => (
+            ProgressBar::no_length(),
+            "{msg:18} {human_pos} {per_sec} {elapsed}",
+        ),
+    };
+    let bar = bar.with_message(label.to_owned());
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
@@ -102,9 +116,15 @@ fn draw_bar(label: &str, total: u64, position: &impl Fn() -> u64, stopped: &mpsc
     bar.finish_and_clear();
 }
 
-fn write_lines(label: &str, total: u64, position: &impl Fn() -> u64, stopped: &mpsc::Receiver<()>) {
+fn write_lines(
+    label: &str,
+    total: Option<u64>,
+    position: &impl Fn() -> u64,
+    stopped: &mpsc::Receiver<()>,
+) {
+    let of = total.map_or_else(String::new, |total| format!(" of {total}"));
     while running(stopped, LINE_EVERY) {
-        eprintln!("{label}: {} of {total}", position());
+        eprintln!("{label}: {}{of}", position());
     }
 }
 
@@ -123,7 +143,7 @@ mod tests {
     fn a_display_ends_when_it_is_dropped() {
         let done = Done::new(1);
         let shown = done.clone();
-        drop(Progress::start("test", 1, move || shown.total()));
+        drop(Progress::start("test", Some(1), move || shown.total()));
         assert_eq!(Arc::strong_count(&done), 1);
     }
 }

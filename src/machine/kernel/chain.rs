@@ -28,6 +28,8 @@ pub(in crate::machine) struct InFlight {
     pub(super) sent: usize,
     /// It has been decided how it ends, and it will at a moment that is planned.
     pub(super) outcome: Option<i32>,
+    /// The ring and slot that it brings a descriptor to when it ends.
+    pub(super) carried: Option<(usize, u32)>,
     /// A cancel has missed it once.
     pub(super) missed: bool,
     /// A cancel has stopped it, and its completion follows that of the cancel.
@@ -82,6 +84,7 @@ impl State {
             limit,
             sent: 0,
             outcome: None,
+            carried: None,
             missed: false,
             cancelled: false,
         };
@@ -113,6 +116,7 @@ impl State {
     pub(in crate::machine) fn operation_due(&mut self, at: usize, id: u64) {
         let op = self.ring(at).and_then(|ring| ring.ops.get_mut(&id));
         if let Some(res) = op.and_then(|op| op.outcome.take()) {
+            let res = self.carry(at, id, res);
             self.finish(at, id, res);
         }
     }
@@ -190,9 +194,9 @@ impl State {
         }
         if let (Some(socket), Op::Connect { .. } | Op::Send { .. } | Op::Recv { .. }) =
             (op.socket, &op.op)
-            && let Some(socket) = self.socket(at, socket)
+            && let Some(socket) = self.socket(socket)
         {
-            socket.last = Some(Cqe { flags: 0, ..own });
+            socket.last = Some((at, Cqe { flags: 0, ..own }));
         }
         self.replay(at);
         if let Some(socket) = op.socket {

@@ -9,6 +9,7 @@
 
 mod cancel;
 mod chain;
+mod message;
 mod socket;
 mod transfer;
 
@@ -20,7 +21,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use self::chain::InFlight;
-use self::socket::Socket;
+pub(super) use self::socket::Socket;
 use super::{Core, Fault, Machine, Sleep, State, WeakMachine};
 use crate::ring::Watch;
 use crate::ring::kernel::Cqe;
@@ -35,7 +36,6 @@ pub(super) struct RingState {
     pub(super) core: Core,
     /// Which socket is in which slot of the descriptor table.
     slots: Vec<Option<u64>>,
-    sockets: BTreeMap<u64, Socket>,
     ops: BTreeMap<u64, InFlight>,
     completions: VecDeque<Cqe>,
     /// Places in the completion queue.
@@ -66,7 +66,6 @@ impl Machine {
             let made = RingState {
                 core,
                 slots: vec![None; slots],
-                sockets: BTreeMap::new(),
                 ops: BTreeMap::new(),
                 completions: VecDeque::new(),
                 room: room.max(1),
@@ -90,15 +89,17 @@ impl Machine {
     /// How many sockets exist on `core`, those that only an operation keeps included.
     pub(crate) fn sockets(&self, core: Core) -> usize {
         self.with(|state| {
-            let rings = state.rings.values().filter(|ring| ring.core == core);
-            rings.map(|ring| ring.sockets.len()).sum()
+            let rings = state.rings.iter().filter(|(_, ring)| ring.core == core);
+            let rings: Vec<usize> = rings.map(|(at, _)| *at).collect();
+            let on = |socket: &&Socket| rings.iter().any(|ring| socket.is_on(*ring));
+            state.sockets.values().filter(on).count()
         })
     }
 
     /// How many sockets of all cores were connected, or are being connected, to one of `addresses`.
     pub(crate) fn sockets_to(&self, addresses: &[SocketAddr]) -> usize {
         self.with(|state| {
-            let sockets = state.rings.values().flat_map(|ring| ring.sockets.values());
+            let sockets = state.sockets.values().filter(|socket| !socket.is_cut);
             let to = sockets.filter_map(|socket| socket.to);
             to.filter(|to| addresses.contains(to)).count()
         })
@@ -194,6 +195,10 @@ impl played::Machine for RingKernel {
 
     fn pause(&self, time: Duration) {
         self.ring(|ring| ring.ahead += time);
+    }
+
+    fn number(&self) -> i32 {
+        i32::try_from(self.ring).unwrap_or(-1)
     }
 
     fn gone(&self) {

@@ -18,12 +18,13 @@ const FREE_FOR_ALL: u16 = 1024;
 /// Ports that the kernel chooses (ip(7), `ip_local_port_range`).
 const CHOSEN: RangeInclusive<u16> = 32_768..=60_999;
 
-/// A socket. It lives as long as its slot or an operation refers to it.
+/// A socket. It lives as long as a slot or an operation refers to it.
 pub(in crate::machine) struct Socket {
     pub(super) datagram: bool,
-    pub(super) in_slot: bool,
-    /// Operations that work on it.
-    pub(super) users: Vec<u64>,
+    /// Where it is in a table: which ring's, and in which slot.
+    pub(super) slots: Vec<(usize, u32)>,
+    /// Operations that work on it, with their rings.
+    pub(super) users: Vec<(usize, u64)>,
     /// The port that it has of its own; the kernel gives it one at last when it connects.
     pub(in crate::machine) port: Option<u16>,
     /// Those that the kernel may choose from when it connects.
@@ -42,16 +43,18 @@ pub(in crate::machine) struct Socket {
     pub(in crate::machine) unsendable: Option<i32>,
     /// There is no connection any more.
     pub(in crate::machine) dead: bool,
-    /// The last final completion of an operation on it.
-    pub(super) last: Option<Cqe>,
+    /// It was shut down in both directions.
+    pub(super) is_cut: bool,
+    /// The last final completion of an operation on it, with its ring.
+    pub(super) last: Option<(usize, Cqe)>,
 }
 
 impl Socket {
-    /// A new one, in a slot.
-    fn new(datagram: bool) -> Self {
+    /// A new one, in a slot of a ring.
+    fn new(datagram: bool, at: usize, slot: u32) -> Self {
         Self {
             datagram,
-            in_slot: true,
+            slots: vec![(at, slot)],
             users: Vec::new(),
             port: None,
             chosen_from: CHOSEN,
@@ -62,8 +65,14 @@ impl Socket {
             broken: None,
             unsendable: None,
             dead: false,
+            is_cut: false,
             last: None,
         }
+    }
+
+    /// Whether something of the ring refers to it.
+    pub(super) fn is_on(&self, ring: usize) -> bool {
+        self.slots.iter().any(|(at, _)| *at == ring) || self.users.iter().any(|(at, _)| *at == ring)
     }
 
     /// What broke it, told once: what follows finds the end (tcp(7), `SO_ERROR` in socket(7)).
@@ -75,8 +84,8 @@ impl Socket {
 }
 
 impl State {
-    pub(in crate::machine) fn socket(&mut self, at: usize, id: u64) -> Option<&mut Socket> {
-        self.rings.get_mut(&at)?.sockets.get_mut(&id)
+    pub(in crate::machine) fn socket(&mut self, id: u64) -> Option<&mut Socket> {
+        self.sockets.get_mut(&id)
     }
 
     pub(super) fn in_slot(&self, at: usize, slot: u32) -> Option<u64> {
@@ -98,7 +107,8 @@ impl State {
             Op::Connect { slot, to } => self.connect(at, id, slot, to),
             Op::Recv { slot, .. } => self.receive(at, id, slot),
             Op::Send { slot, .. } => self.send(at, id, slot),
-            Op::Shutdown { slot } => self.shutdown(at, id, slot),
+            Op::Shutdown { slot, both } => self.shutdown(at, id, slot, both),
+            Op::Give { slot, door, to } => self.send_descriptor(at, id, door, slot, to),
             Op::Close { slot } => self.close(at, id, slot),
             Op::Cancel(target) => self.cancel(at, id, target),
             // A limit alone, and what the kernel does not know.
@@ -127,16 +137,19 @@ impl State {
             return self.end_soon(at, id, -libc::EINVAL);
         };
         let before = place.replace(socket);
+        self.replaced(at, slot, before);
+        self.sockets.insert(socket, Socket::new(datagram, at, slot));
+        self.end_soon(at, id, 0);
+    }
+
+    /// A slot got a descriptor and had one `before`, which the kernel closes.
+    pub(super) fn replaced(&mut self, at: usize, slot: u32, before: Option<u64>) {
         if let Some(before) = before {
             self.violate(format!(
                 "I4: slot {slot} of ring {at} got a second descriptor"
             ));
-            self.leave_slot(at, before);
+            self.leave_slot(at, slot, before);
         }
-        if let Some(ring) = self.rings.get_mut(&at) {
-            ring.sockets.insert(socket, Socket::new(datagram));
-        }
-        self.end_soon(at, id, 0);
     }
 
     /// Notes that the operation works on what is in the slot; `None`, and ended, if nothing is.
@@ -146,7 +159,14 @@ impl State {
             return None;
         };
         self.op(at, id)?.socket = Some(socket);
-        self.socket(at, socket)?.users.push(id);
+        let found = self.socket(socket)?;
+        let shared = found.users.iter().any(|(ring, _)| *ring != at);
+        found.users.push((at, id));
+        if shared {
+            self.violate(format!(
+                "I2: ring {at} works on a connection of another ring"
+            ));
+        }
         Some(socket)
     }
 
@@ -154,7 +174,7 @@ impl State {
         let Some(socket) = self.work_on(at, id, slot) else {
             return;
         };
-        let Some(socket) = self.socket(at, socket) else {
+        let Some(socket) = self.socket(socket) else {
             return;
         };
         let errno = match (name.0 as i32, name.1 as i32) {
@@ -188,7 +208,7 @@ impl State {
         let Some(socket) = self.work_on(at, id, slot) else {
             return;
         };
-        let Some(found) = self.socket(at, socket) else {
+        let Some(found) = self.socket(socket) else {
             return;
         };
         let (datagram, bound) = (found.datagram, found.port.is_some());
@@ -205,7 +225,7 @@ impl State {
             (0, port) => Ok(port),
             (errno, _) => Err(errno),
         };
-        if let (Ok(port), Some(socket)) = (chosen, self.socket(at, socket)) {
+        if let (Ok(port), Some(socket)) = (chosen, self.socket(socket)) {
             socket.port = Some(port);
         }
         self.end_soon(at, id, chosen.map_or_else(|errno| -errno, |_| 0));
@@ -218,7 +238,7 @@ impl State {
 
     /// The ports that sockets of the machine have.
     fn ports(&self, datagram: bool) -> impl Iterator<Item = u16> {
-        let sockets = self.rings.values().flat_map(|ring| ring.sockets.values());
+        let sockets = self.sockets.values();
         let alike = sockets.filter(move |socket| socket.datagram == datagram);
         alike.filter_map(|socket| socket.port)
     }
@@ -232,19 +252,31 @@ impl State {
         ports.find(|port| !taken.contains(port))
     }
 
-    fn shutdown(&mut self, at: usize, id: u64, slot: u32) {
+    fn shutdown(&mut self, at: usize, id: u64, slot: u32, both: bool) {
         let Some(socket) = self.work_on(at, id, slot) else {
             return;
         };
-        let Some(found) = self.socket(at, socket) else {
+        let Some(found) = self.socket(socket) else {
             return;
         };
+        if found.is_cut {
+            return self.end_soon(at, id, 0);
+        }
         let over = found.dead || (found.ended && found.unsendable.is_some());
+        // Whoever still has the socket has no connection.
+        found.is_cut |= both;
         let Some(flow) = found.flow.filter(|_| !over) else {
             return self.end_soon(at, id, -libc::ENOTCONN);
         };
         found.unsendable.get_or_insert(libc::EPIPE);
-        self.client_ends(flow);
+        if both {
+            found.flow = None;
+            (found.ended, found.dead) = (true, true);
+            self.client_closes(flow, false);
+            self.deliver(socket);
+        } else {
+            self.client_ends(flow);
+        }
         self.end_soon(at, id, 0);
     }
 
@@ -257,52 +289,63 @@ impl State {
             return self.end_soon(at, id, -libc::EBADF);
         };
         self.end_soon(at, id, 0);
-        self.leave_slot(at, socket);
+        self.leave_slot(at, slot, socket);
     }
 
     /// The slot does not refer to the socket any more.
-    fn leave_slot(&mut self, at: usize, id: u64) {
-        if let Some(socket) = self.socket(at, id) {
-            socket.in_slot = false;
+    fn leave_slot(&mut self, at: usize, slot: u32, id: u64) {
+        if let Some(socket) = self.socket(id) {
+            socket.slots.retain(|it| *it != (at, slot));
         }
-        self.drop_unused(at, id);
+        self.drop_unused(id);
     }
 
     /// An operation on the socket has ended.
     pub(super) fn release(&mut self, at: usize, socket: u64, op: u64) {
-        if let Some(found) = self.socket(at, socket) {
-            found.users.retain(|user| *user != op);
-            self.drop_unused(at, socket);
+        if let Some(found) = self.socket(socket) {
+            found.users.retain(|user| *user != (at, op));
+            self.drop_unused(socket);
         }
     }
 
     /// The socket goes if neither a slot nor an operation refers to it.
-    fn drop_unused(&mut self, at: usize, id: u64) {
-        let Some(ring) = self.rings.get_mut(&at) else {
-            return;
-        };
-        let unused = |socket: &Socket| !socket.in_slot && socket.users.is_empty();
-        if !ring.sockets.get(&id).is_some_and(unused) {
+    fn drop_unused(&mut self, id: u64) {
+        let unused = |socket: &Socket| socket.slots.is_empty() && socket.users.is_empty();
+        if !self.sockets.get(&id).is_some_and(unused) {
             return;
         }
-        let Some(socket) = ring.sockets.remove(&id) else {
+        let Some(socket) = self.sockets.remove(&id) else {
             return;
         };
-        ring.stale = socket.last.or(ring.stale.take());
+        if let Some((at, last)) = socket.last
+            && let Some(ring) = self.rings.get_mut(&at)
+        {
+            ring.stale = Some(last);
+        }
         if let Some(flow) = socket.flow {
             let unread = !socket.received.is_empty();
             self.client_closes(flow, unread);
         }
     }
 
-    /// The ring's descriptor is closed: sockets go with it.
+    /// The ring's descriptor is closed: sockets go with it, unless another ring has them too.
     pub(super) fn drop_ring(&mut self, at: usize) {
-        let Some(mut ring) = self.rings.remove(&at) else {
+        if self.rings.remove(&at).is_none() {
             return;
-        };
-        let sockets = std::mem::take(&mut ring.sockets);
-        for flow in sockets.into_values().filter_map(|socket| socket.flow) {
-            self.client_closes(flow, true);
+        }
+        let own = self.sockets.iter_mut().filter(|(_, it)| it.is_on(at));
+        let mut gone = Vec::new();
+        for (id, socket) in own {
+            socket.slots.retain(|(ring, _)| *ring != at);
+            socket.users.retain(|(ring, _)| *ring != at);
+            if socket.slots.is_empty() && socket.users.is_empty() {
+                gone.push(*id);
+            }
+        }
+        for id in gone {
+            if let Some(flow) = self.sockets.remove(&id).and_then(|socket| socket.flow) {
+                self.client_closes(flow, true);
+            }
         }
     }
 
@@ -312,7 +355,7 @@ impl State {
             return;
         };
         let limit = self.op(at, id).and_then(InFlight::limit_at);
-        let Some(found) = self.socket(at, socket) else {
+        let Some(found) = self.socket(socket) else {
             return;
         };
         let again = found.to.replace(to).is_some();
@@ -321,7 +364,7 @@ impl State {
         if datagram {
             if !bound {
                 let chosen = self.choose_port(datagram, from);
-                if let Some(socket) = self.socket(at, socket) {
+                if let Some(socket) = self.socket(socket) {
                     socket.port = chosen;
                 }
                 if chosen.is_none() {
@@ -336,7 +379,7 @@ impl State {
             return self.end_soon(at, id, -libc::EISCONN);
         }
         let core = self.rings.get(&at).map_or(0, |ring| ring.core);
-        let dialed = self.dial(core, at, socket, to, limit);
+        let dialed = self.dial(core, socket, to, limit);
         if let Some((res, delay)) = dialed {
             self.end_after(at, id, res, delay);
         }
@@ -354,10 +397,9 @@ mod tests {
         let _rings = [machine.kernel(0, 1, 1), machine.kernel(1, 1, 1)];
         machine.with(|state| {
             let put = |state: &mut State, ring: usize, port: u16| {
-                let mut socket = Socket::new(true);
+                let mut socket = Socket::new(true, ring, 0);
                 socket.port = Some(port);
-                let sockets = &mut state.rings.get_mut(&ring).unwrap().sockets;
-                sockets.insert(u64::from(port), socket);
+                state.sockets.insert(u64::from(port), socket);
             };
             for port in CHOSEN.skip(2) {
                 put(state, usize::from(port % 2), port);

@@ -19,18 +19,18 @@ impl State {
             return;
         };
         let unconnected = |it: &mut Socket| !it.datagram && it.to.is_none();
-        if self.socket(at, socket).is_some_and(unconnected) {
+        if self.socket(socket).is_some_and(unconnected) {
             return self.end_soon(at, id, -libc::ENOTCONN);
         }
         if !self.has_buffers(at) {
             return self.no_buffer(at, id);
         }
-        self.deliver(at, socket);
+        self.deliver(socket);
     }
 
     /// Hands what has come to the receive that waits for it.
-    pub(in crate::machine) fn deliver(&mut self, at: usize, socket: u64) {
-        while let Some(receive) = self.receiver(at, socket) {
+    pub(in crate::machine) fn deliver(&mut self, socket: u64) {
+        while let Some((at, receive)) = self.receiver(socket) {
             if !self.deliver_one(at, socket, receive) {
                 return;
             }
@@ -38,11 +38,10 @@ impl State {
     }
 
     /// The receive that waits on the socket, if there is one.
-    fn receiver(&self, at: usize, socket: u64) -> Option<u64> {
-        let ring = self.rings.get(&at)?;
-        let users = &ring.sockets.get(&socket)?.users;
-        let waits = |id: &&u64| {
-            let op = ring.ops.get(id);
+    fn receiver(&self, socket: u64) -> Option<(usize, u64)> {
+        let users = &self.sockets.get(&socket)?.users;
+        let waits = |(at, id): &&(usize, u64)| {
+            let op = self.rings.get(at).and_then(|ring| ring.ops.get(id));
             op.is_some_and(|op| matches!(op.op, Op::Recv { .. }) && op.outcome.is_none())
         };
         users.iter().find(waits).copied()
@@ -50,7 +49,7 @@ impl State {
 
     /// One completion for the receive; `false` if there is nothing for it now.
     fn deliver_one(&mut self, at: usize, socket: u64, receive: u64) -> bool {
-        let Some(found) = self.socket(at, socket) else {
+        let Some(found) = self.socket(socket) else {
             return false;
         };
         let datagram = found.datagram;
@@ -62,7 +61,7 @@ impl State {
             self.no_buffer(at, receive);
             return false;
         }
-        let Some(found) = self.socket(at, socket) else {
+        let Some(found) = self.socket(socket) else {
             return false;
         };
         let Some(first) = found.received.pop_front().filter(|it| !it.is_empty()) else {
@@ -90,7 +89,7 @@ impl State {
             .is_some_and(|op| matches!(op.op, Op::Recv { trunc, .. } if trunc));
         let res = if datagram && trunc { first.len() } else { len };
         if !datagram && len < first.len() {
-            self.put_back(at, socket, first[len..].to_vec());
+            self.put_back(socket, first[len..].to_vec());
         }
         let flags = BUFFER | (u32::from(buffer) << BUFFER_SHIFT);
         self.trace.note(self.now, || {
@@ -128,25 +127,25 @@ impl State {
         self.finish(at, receive, -libc::ENOBUFS);
     }
 
-    fn put_back(&mut self, at: usize, socket: u64, bytes: Vec<u8>) {
-        if let Some(found) = self.socket(at, socket) {
+    fn put_back(&mut self, socket: u64, bytes: Vec<u8>) {
+        if let Some(found) = self.socket(socket) {
             found.received.push_front(bytes);
         }
     }
 
     pub(super) fn send(&mut self, at: usize, id: u64, slot: u32) {
         if let Some(socket) = self.work_on(at, id, slot) {
-            self.push_out(at, socket);
+            self.push_out(socket);
         }
     }
 
     /// Lets the send that waits on the socket go on, as far as the network takes bytes.
-    pub(in crate::machine) fn push_out(&mut self, at: usize, socket: u64) {
-        let Some((id, len, all)) = self.sender(at, socket) else {
+    pub(in crate::machine) fn push_out(&mut self, socket: u64) {
+        let Some((at, id, len, all)) = self.sender(socket) else {
             return;
         };
         let before = self.op(at, id).map_or(0, |op| op.sent);
-        let Some(found) = self.socket(at, socket) else {
+        let Some(found) = self.socket(socket) else {
             return;
         };
         if let Some(errno) = found.take_error().or(found.unsendable) {
@@ -155,7 +154,7 @@ impl State {
         if self.hit(Fault::NoMemory) {
             return self.end_soon(at, id, -libc::ENOBUFS);
         }
-        let Some(found) = self.socket(at, socket) else {
+        let Some(found) = self.socket(socket) else {
             return;
         };
         let (datagram, flow, to) = (found.datagram, found.flow, found.to);
@@ -195,27 +194,31 @@ impl State {
     }
 
     /// The socket has broken: whoever waited last hears it, the others find the end.
-    pub(in crate::machine) fn wake_broken(&mut self, at: usize, socket: u64) {
-        let send = self.sender(at, socket).map(|(id, _, _)| id);
-        if send > self.receiver(at, socket) {
-            self.push_out(at, socket);
-            self.deliver(at, socket);
+    pub(in crate::machine) fn wake_broken(&mut self, socket: u64) {
+        let send = self.sender(socket).map(|(_, id, _, _)| id);
+        if send > self.receiver(socket).map(|(_, id)| id) {
+            self.push_out(socket);
+            self.deliver(socket);
         } else {
-            self.deliver(at, socket);
-            self.push_out(at, socket);
+            self.deliver(socket);
+            self.push_out(socket);
         }
     }
 
-    /// The send that waits on the socket, its length, and whether it sends all of it.
-    fn sender(&self, at: usize, socket: u64) -> Option<(u64, usize, bool)> {
-        let ring = self.rings.get(&at)?;
-        ring.sockets.get(&socket)?.users.iter().find_map(|id| {
-            let op = ring.ops.get(id).filter(|op| op.outcome.is_none())?;
-            match &op.op {
-                Op::Send { bytes, all, .. } => Some((*id, bytes.len(), *all)),
-                _ => None,
-            }
-        })
+    /// The send that waits on the socket, with its ring, its length, and whether it sends all of it.
+    fn sender(&self, socket: u64) -> Option<(usize, u64, usize, bool)> {
+        self.sockets
+            .get(&socket)?
+            .users
+            .iter()
+            .find_map(|(at, id)| {
+                let op = self.rings.get(at)?.ops.get(id);
+                let op = op.filter(|op| op.outcome.is_none())?;
+                match &op.op {
+                    Op::Send { bytes, all, .. } => Some((*at, *id, bytes.len(), *all)),
+                    _ => None,
+                }
+            })
     }
 
     /// Reads the bytes of a send from `first` on where the ring has them.

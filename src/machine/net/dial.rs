@@ -17,7 +17,6 @@ impl State {
     pub(in crate::machine) fn dial(
         &mut self,
         core: Core,
-        ring: usize,
         socket: u64,
         to: SocketAddr,
         limit: Option<Tick>,
@@ -56,7 +55,7 @@ impl State {
             Some(Listener::Fails(errno)) => return Some((-errno, there + back)),
             Some(_) => return Some((-libc::ECONNREFUSED, there + back)),
             None => {
-                self.check_that_it_cannot_meet_itself(ring, socket, to);
+                self.check_that_it_cannot_meet_itself(socket, to);
                 return Some((-libc::ECONNREFUSED, there + back));
             }
         };
@@ -65,11 +64,11 @@ impl State {
         }
         let peer = accept(&mut self.rng);
         let id = self.id();
-        let mut flow = Flow::new(core, ring, socket, to, peer);
+        let mut flow = Flow::new(core, socket, to, peer);
         flow.never_accepted = self.hit(Fault::NeverAccepts);
         flow.large_lost = self.hit(Fault::LargeLost);
         self.net.flows.insert(id, flow);
-        if let Some(socket) = self.socket(ring, socket) {
+        if let Some(socket) = self.socket(socket) {
             socket.flow = Some(id);
         }
         self.plan_net(there, NetEvent::Accept(id));
@@ -86,10 +85,10 @@ impl State {
 
     /// Nobody listens at `to`, but who connects may (C8). Every world counts on the kernel's worst
     /// choice: no seed would find the one port in 28 000.
-    fn check_that_it_cannot_meet_itself(&mut self, ring: usize, socket: u64, to: SocketAddr) {
+    fn check_that_it_cannot_meet_itself(&mut self, socket: u64, to: SocketAddr) {
         let may = to.ip().is_loopback()
             && self
-                .socket(ring, socket)
+                .socket(socket)
                 .is_some_and(|socket| socket.chosen_from.contains(&to.port()));
         if may {
             self.violate(format!("C8: a connect to {to} may meet itself"));

@@ -15,7 +15,6 @@ const LARGE: usize = 1400;
 /// A connection.
 pub(in crate::machine) struct Flow {
     core: Core,
-    ring: usize,
     /// The client's socket, until it is closed.
     socket: Option<u64>,
     pub(super) address: SocketAddr,
@@ -44,16 +43,9 @@ pub(in crate::machine) struct Flow {
 }
 
 impl Flow {
-    pub(super) fn new(
-        core: Core,
-        ring: usize,
-        socket: u64,
-        address: SocketAddr,
-        peer: Box<dyn Peer>,
-    ) -> Self {
+    pub(super) fn new(core: Core, socket: u64, address: SocketAddr, peer: Box<dyn Peer>) -> Self {
         Self {
             core,
-            ring,
             socket: Some(socket),
             address,
             peer: Some(peer),
@@ -149,20 +141,18 @@ impl State {
     }
 
     fn tell_broken(&mut self, id: u64, errno: i32) {
-        let Some(flow) = self.net.flows.get(&id) else {
+        let flow = self.net.flows.get(&id);
+        let Some(id) = flow.and_then(|flow| flow.socket) else {
             return;
         };
-        let (ring, Some(socket)) = (flow.ring, flow.socket) else {
-            return;
-        };
-        if let Some(socket) = self.socket(ring, socket) {
+        if let Some(socket) = self.socket(id) {
             // After the peer's end there is nothing to reset but the own sends (tcp(7)).
             let late = socket.ended && errno == libc::ECONNRESET;
             socket.broken = Some(if late { libc::EPIPE } else { errno });
             socket.unsendable = Some(libc::EPIPE);
             socket.dead = true;
         }
-        self.wake_broken(ring, socket);
+        self.wake_broken(id);
     }
 
     /// A packet reaches the client.
@@ -170,13 +160,13 @@ impl State {
         let Some(flow) = self.net.flows.get_mut(&id) else {
             return;
         };
-        let (ring, Some(socket)) = (flow.ring, flow.socket) else {
+        let Some(socket) = flow.socket else {
             // The client's kernel knows the connection no more.
             flow.client_told = true;
             self.server_hears(id, ClientEnd::Reset);
             return;
         };
-        let Some(found) = self.socket(ring, socket) else {
+        let Some(found) = self.socket(socket) else {
             return;
         };
         match packet {
@@ -184,7 +174,7 @@ impl State {
             Packet::End => found.ended = true,
             Packet::Reset => return self.tell_broken(id, libc::ECONNRESET),
         }
-        self.deliver(ring, socket);
+        self.deliver(socket);
     }
 
     /// A connection that neither end knows is forgotten.
@@ -381,8 +371,8 @@ impl Machine {
                 self.with(|state| {
                     let flow = state.net.flows.get_mut(&id)?;
                     flow.filled = flow.filled.saturating_sub(bytes.len());
-                    let (ring, socket) = (flow.ring, flow.socket?);
-                    state.push_out(ring, socket);
+                    let socket = flow.socket?;
+                    state.push_out(socket);
                     Some(())
                 });
             }

@@ -41,7 +41,6 @@ pub(crate) enum NetEvent {
     Question(Question),
     /// A datagram, or an error, reaches a client's socket.
     Answer {
-        ring: usize,
         socket: u64,
         bytes: Result<Vec<u8>, i32>,
     },
@@ -279,11 +278,9 @@ impl Machine {
             }
             NetEvent::Down(flow, packet) => self.with(|state| state.down(flow, packet)),
             NetEvent::Question(question) => self.question(question),
-            NetEvent::Answer {
-                ring,
-                socket,
-                bytes,
-            } => self.with(|state| state.answer(ring, socket, bytes)),
+            NetEvent::Answer { socket, bytes } => {
+                self.with(|state| state.answer(socket, bytes));
+            }
         }
     }
 }

@@ -98,7 +98,7 @@ impl State {
             return;
         }
         let core = self.rings.get(&ring).map_or(0, |ring| ring.core);
-        let from = self.socket(ring, socket).and_then(|it| it.port);
+        let from = self.socket(socket).and_then(|it| it.port);
         let after = self.passage(core, to.ip());
         let reach = self.net.names.get(&to).map(|names| names.datagrams);
         let event = match reach {
@@ -111,7 +111,6 @@ impl State {
                 bytes,
             }),
             _ => NetEvent::Answer {
-                ring,
                 socket,
                 bytes: Err(libc::ECONNREFUSED),
             },
@@ -120,15 +119,15 @@ impl State {
     }
 
     /// A datagram, or an error, reaches a socket.
-    pub(super) fn answer(&mut self, ring: usize, socket: u64, bytes: Result<Vec<u8>, i32>) {
-        let Some(found) = self.socket(ring, socket) else {
+    pub(super) fn answer(&mut self, socket: u64, bytes: Result<Vec<u8>, i32>) {
+        let Some(found) = self.socket(socket) else {
             return;
         };
         match bytes {
             Ok(bytes) => found.received.push_back(bytes),
             Err(errno) => found.broken = Some(errno),
         }
-        self.deliver(ring, socket);
+        self.deliver(socket);
     }
 }
 
@@ -167,14 +166,7 @@ impl Machine {
                 }
                 let after = wait + state.passage(core, to.ip());
                 let bytes = Ok(bytes);
-                state.plan_net(
-                    after,
-                    NetEvent::Answer {
-                        ring,
-                        socket,
-                        bytes,
-                    },
-                );
+                state.plan_net(after, NetEvent::Answer { socket, bytes });
             }
         });
     }

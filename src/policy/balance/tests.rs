@@ -9,6 +9,7 @@ fn wish(tried: &[SocketAddr], since: Tick) -> Wish<'_> {
         tried,
         since,
         beside: None,
+        room: 16,
     }
 }
 
@@ -274,6 +275,7 @@ fn pick_after(list: &Addresses, beside: Option<SocketAddr>, rng: &mut Rng) -> Op
     let tried = [v6(1)];
     let wish = Wish {
         beside,
+        room: 16,
         ..wish(&tried, Tick::NEVER)
     };
     list.pick(Tick::ZERO, &wish, rng)
@@ -355,14 +357,13 @@ fn d25_what_is_missing_keeps_its_share_and_takes_nothing_more() {
     let mut list = addresses(2);
     let two = [address(2), address(3)].map(Target::new);
     assert!(!list.replace(Tick::ZERO, &two, Tick::NEVER, true));
-    let place = |takes, is_new| Place {
+    let place = |takes| Place {
         share: WEIGHT_UNIT,
         takes,
         gives: true,
         is_backup: false,
-        is_new,
     };
-    let expected = [place(true, false), place(true, true), place(false, true)];
+    let expected = [place(true), place(true), place(false)];
     assert_eq!(list.places(Tick::ZERO), expected);
     assert!(
         list.replace(Tick::ZERO, &two, Tick::NEVER, true),

@@ -54,7 +54,7 @@ fn an_address_that_failed_is_avoided_until_it_has_served_again() {
     assert_eq!(dialed, address(2), "the other has failed lately");
     h.answer(&action);
     h.answer_all();
-    h.pass(MS * 2_000);
+    h.pass(MS * 900);
     h.wait(ep);
     h.wait(ep);
     let (probe, dialed) = dial(&mut h, ep, [0, 9]);

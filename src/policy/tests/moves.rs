@@ -71,16 +71,71 @@ fn d25_idle_connections_move_to_new_addresses_within_one_answer() {
 }
 
 #[test]
-fn d25_at_most_half_of_the_connections_move_per_answer() {
+fn d25_at_most_half_of_the_connections_move_per_second() {
     let (mut h, ep, conns) = open(1, 8, 64);
     conns.iter().for_each(|conn| h.put(*conn));
     answers(&mut h, 8);
     refresh(&mut h);
     assert_eq!(h.counts(ep).closed_by(CloseReason::Rebalanced), 4);
-    refresh(&mut h);
+    h.pass(Duration::from_millis(999));
+    h.answer_all();
+    assert_eq!(h.counts(ep).closed_by(CloseReason::Rebalanced), 4);
+    // What one answer has begun does not wait for the next.
+    h.pass(Duration::from_millis(1));
+    h.answer_all();
     let spread = spread(&h);
     assert!(spread.values().all(|count| *count == 1), "{spread:?}");
     assert_eq!((h.counts(ep).idle, h.held), (8, 8));
+}
+
+#[test]
+fn d25_what_is_left_when_nobody_lacks_a_whole_one_moves_too() {
+    let (mut h, ep, conns) = open(1, 15, 64);
+    conns.iter().for_each(|conn| h.put(*conn));
+    answers(&mut h, 8);
+    for _ in 0..3 {
+        refresh(&mut h);
+    }
+    let spread = spread(&h);
+    assert!(
+        spread.values().all(|count| (1..=2).contains(count)),
+        "{spread:?}"
+    );
+    let closed = h.counts(ep).closed_by(CloseReason::Rebalanced);
+    refresh(&mut h);
+    assert_eq!(
+        h.counts(ep).closed_by(CloseReason::Rebalanced),
+        closed,
+        "it rests"
+    );
+}
+
+#[test]
+fn d25_at_the_limit_and_all_in_use_those_of_the_fullest_address_close() {
+    let (mut h, ep, mut held) = open(1, 15, 15);
+    for _ in 0..200 {
+        h.wait(ep);
+    }
+    answers(&mut h, 8);
+    for _ in 0..3 {
+        refresh(&mut h);
+        h.log.clear();
+        // Each connection comes back twice.
+        for _ in 0..30 {
+            h.put(held.remove(0));
+            h.answer_all();
+            held.extend(h.log.drain(..).filter_map(|action| match action {
+                Action::Grant { conn, .. } => Some(conn),
+                _ => None,
+            }));
+        }
+    }
+    let spread = spread(&h);
+    assert!(
+        spread.values().all(|count| (1..=2).contains(count)),
+        "{spread:?}"
+    );
+    assert_eq!((held.len(), h.held), (15, 15));
 }
 
 #[test]
@@ -139,25 +194,91 @@ fn d25_the_only_connection_is_not_closed_ahead() {
     assert_eq!(h.close_reason(conns[0]), None);
 }
 
+/// One of eight cores with a connection each, of which four are to each of two addresses, when the
+/// name has four.
+fn one_of_eight(seed: u64) -> (Harness, EndpointKey) {
+    let (mut h, ep, conns) = open(1, 1, 1);
+    for _ in 0..seed {
+        h.policy.rng.next();
+    }
+    h.put(conns[0]);
+    answers(&mut h, 4);
+    h.others = vec![3, 4];
+    (h, ep)
+}
+
 #[test]
-fn fewer_connections_than_addresses_move_by_chance_and_then_rest() {
+fn d25_the_only_connection_of_a_core_moves_as_often_as_the_others_do() {
     let mut moved = 0;
     for seed in 0..200 {
-        let (mut h, ep, conns) = open(1, 1, 8);
-        for _ in 0..seed {
-            h.policy.rng.next();
-        }
-        h.put(conns[0]);
-        answers(&mut h, 4);
+        let (mut h, ep) = one_of_eight(seed);
         refresh(&mut h);
-        let closed = h.counts(ep).closed_by(CloseReason::Rebalanced);
-        assert_eq!(h.counts(ep).live(), 1);
-        refresh(&mut h);
-        assert_eq!(h.counts(ep).closed_by(CloseReason::Rebalanced), closed);
-        moved += closed;
+        moved += h.counts(ep).closed_by(CloseReason::Rebalanced);
+        h.others = vec![2, 2, 2, 1];
+        h.pass(Duration::from_secs(2));
+        h.wait(ep);
+        h.answer_all();
+        assert_eq!((h.counts(ep).live(), h.held), (1, 1), "there is one again");
     }
-    // Three of four addresses are new: with that chance the only connection moves.
-    assert!((90..=180).contains(&moved), "{moved}");
+    assert!((75..=125).contains(&moved), "half of them: {moved}");
+}
+
+#[test]
+fn d25_where_all_cores_together_are_even_nothing_moves() {
+    for seed in 0..20 {
+        let (mut h, ep) = one_of_eight(seed);
+        h.others = vec![1, 2, 2, 2];
+        refresh(&mut h);
+        assert_eq!(h.counts(ep).closed, 0);
+    }
+}
+
+#[test]
+fn d25_a_plan_goes_on_though_what_closed_ahead_serves_another_core() {
+    let (mut h, ep, conns) = open(1, 8, 8);
+    conns.iter().for_each(|conn| h.put(*conn));
+    answers(&mut h, 2);
+    for _ in 0..6 {
+        h.pass(TTL);
+        while let Some(action) = h.asked.pop_front() {
+            h.answer(&action);
+            // Each permit that is freed is taken elsewhere, for the second address.
+            h.elsewhere = 8 - h.held;
+            h.others = vec![0, h.elsewhere as u32];
+        }
+    }
+    let closed = h.counts(ep).closed_by(CloseReason::Rebalanced);
+    assert_eq!((closed, h.counts(ep).live(), h.elsewhere), (4, 4, 4));
+}
+
+#[test]
+fn d25_a_core_whose_waiters_are_younger_moves_all_that_it_has_too_many_within_one_answer() {
+    let (mut h, ep, mut held) = open(1, 8, 8);
+    for _ in 0..40 {
+        h.wait(ep);
+    }
+    answers(&mut h, 2);
+    h.pass(TTL);
+    let mut turns = 0;
+    while turns < 20 {
+        while let Some(action) = h.asked.pop_front() {
+            match action {
+                Action::Close { conn, .. } => {
+                    h.event(Event::Closed { conn });
+                    // It goes to an older waiter elsewhere, for the second address.
+                    h.elsewhere += 1;
+                    h.grant_queued();
+                }
+                other => h.answer(&other),
+            }
+            h.others = vec![0, h.elsewhere as u32];
+        }
+        h.put(held.remove(0));
+        held.extend(h.granted_conns());
+        turns += 1;
+    }
+    let closed = h.counts(ep).closed_by(CloseReason::Rebalanced);
+    assert_eq!((closed, h.counts(ep).live(), h.elsewhere), (4, 4, 4));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::event::{Action, CloseReason, ConnKey, Event};
 use super::super::harness::MS;
 use super::{is_dial, with};
+use crate::error::ErrorKind;
 
 #[test]
 fn a_miss_resolves_takes_a_permit_dials_initialises_and_grants() {
@@ -274,6 +275,101 @@ fn min_idle_opens_nothing_for_an_endpoint_that_nobody_asked_for() {
     h.policy.clear_endpoint(h.now, ep);
     h.pump();
     assert!(h.asked.is_empty());
+}
+
+#[test]
+fn what_is_warmed_up_has_min_idle_connections_before_the_first_get() {
+    let mut h = with(|s| s.min_idle = 3);
+    let ep = h.endpoint("a:1");
+    h.policy.warm_up(h.now, ep);
+    h.pump();
+    assert!(h.policy.is_warm(h.now, ep).is_none());
+    h.answer_all();
+    assert!(h.policy.is_warm(h.now, ep).unwrap().is_ok());
+    assert_eq!((h.counts(ep).idle, h.counts(ep).created), (3, 3));
+    h.hit(ep);
+    // Not for ever, if nobody comes.
+    let mut h = with(|s| s.min_idle = 3);
+    let ep = h.endpoint("a:1");
+    h.policy.warm_up(h.now, ep);
+    h.pump();
+    h.answer_all();
+    h.pass(Duration::from_secs(60));
+    h.answer_all();
+    assert_eq!(h.counts(ep).slots(), 0);
+}
+
+#[test]
+fn x12_warming_up_takes_what_the_limit_leaves_and_ends() {
+    let mut h = with(|s| s.min_idle = 3);
+    h.limit = 2;
+    let ep = h.endpoint("a:1");
+    h.policy.warm_up(h.now, ep);
+    h.pump();
+    h.answer_all();
+    assert_eq!(h.counts(ep).idle, 2);
+    assert!(h.policy.is_warm(h.now, ep).unwrap().is_ok());
+    assert!(h.queued.is_empty(), "no other core gives one up for that");
+}
+
+#[test]
+fn c1_d1_warming_up_says_why_it_failed() {
+    let mut h = with(|s| (s.min_idle, s.connect_retry_count) = (1, 1));
+    let ep = h.endpoint("a:1");
+    h.policy.warm_up(h.now, ep);
+    h.pump();
+    for _ in 0..2 {
+        assert!(h.policy.is_warm(h.now, ep).is_none());
+        h.refuse_dials();
+        h.pass(Duration::from_secs(1));
+    }
+    let error = h.policy.is_warm(h.now, ep).unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    let ep = h.endpoint("b:1");
+    h.policy.warm_up(h.now, ep);
+    h.pump();
+    let question = h.answer_until(|a| matches!(a, Action::Resolve { endpoint } if *endpoint == ep));
+    h.refuse(&question.unwrap());
+    let error = h.policy.is_warm(h.now, ep).unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Resolve);
+    h.event(Event::Drain);
+    let error = h.policy.is_warm(h.now, ep).unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Draining);
+}
+
+/// Many gets at once while connections are slow to open and quick to use: those that come back serve
+/// who waits, and what is no longer needed is not begun.
+#[test]
+fn connects_under_way_are_never_more_than_gets_that_wait() {
+    let mut h = with(|s| (s.max_connections, s.max_connecting) = (64, 4));
+    let ep = h.endpoint("a:1");
+    let waiters: Vec<_> = (0..50).map(|_| h.wait(ep)).collect();
+    let mut served = Vec::new();
+    while served.len() < waiters.len() {
+        // One connect is done, and everybody who has a connection gives it back.
+        let dial = h.answer_until(is_dial);
+        if let Some(dial) = &dial {
+            h.answer(dial);
+        }
+        let init = h.answer_until(|a| matches!(a, Action::Initialise { .. }));
+        if let Some(init) = &init {
+            h.answer(init);
+        }
+        loop {
+            let granted = waiters.iter().filter(|it| !served.contains(*it));
+            let next = granted.copied().find_map(|it| Some((it, h.granted(it)?)));
+            let Some((waiter, conn)) = next else { break };
+            served.push(waiter);
+            let counts = h.counts(ep);
+            assert!(counts.connecting <= counts.waiters + 4, "{counts:?}");
+            h.put(conn);
+        }
+    }
+    let counts = h.counts(ep);
+    assert!(
+        counts.created + u64::from(counts.connecting) <= 5,
+        "{counts:?}"
+    );
 }
 
 #[test]

@@ -21,6 +21,10 @@ const RECV_MULTISHOT: u16 = 1 << 1;
 const CANCEL_SLOT: u32 = 1 << 0 | 1 << 1 | 1 << 3;
 const CANCEL_ANY: u32 = 1 << 2;
 
+/// `IORING_MSG_SEND_FD` and `IORING_MSG_RING_CQE_SKIP`.
+const SEND_FD: u64 = 1;
+const MESSAGE_CQE_SKIP: u32 = 1 << 0;
+
 /// The 64 bytes of an entry.
 struct Raw([u8; 64]);
 
@@ -117,10 +121,26 @@ unsafe fn operation(raw: &Raw) -> Op {
             bytes: Lent::new(raw.u64(16) as *const u8, raw.u32(24) as usize),
             all: raw.u32(28) & libc::MSG_WAITALL as u32 != 0,
         },
-        opcode::Shutdown::CODE if fixed => Op::Shutdown { slot },
+        opcode::Shutdown::CODE if fixed => Op::Shutdown {
+            slot,
+            both: raw.u32(24) == libc::SHUT_RDWR as u32,
+        },
         opcode::Close::CODE if raw.u32(44) != 0 => Op::Close {
             slot: raw.u32(44).wrapping_sub(1),
         },
+        opcode::MsgRingSendFd::CODE
+            if !fixed
+                && raw.u64(16) == SEND_FD
+                && raw.u32(24) == 0
+                && raw.u32(28) == MESSAGE_CQE_SKIP
+                && raw.u32(44) != 0 =>
+        {
+            Op::Give {
+                slot: raw.u64(48) as u32,
+                door: raw.u32(4) as i32,
+                to: raw.u32(44).wrapping_sub(1),
+            }
+        }
         opcode::AsyncCancel::CODE => Op::Cancel(match raw.u32(28) {
             flags if flags & CANCEL_ANY != 0 => Target::Everything,
             CANCEL_SLOT => Target::Slot(slot),

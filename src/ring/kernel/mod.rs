@@ -20,6 +20,7 @@ use io_uring::squeue::Entry;
 use self::linux::Linux;
 #[cfg(feature = "sim")]
 use self::played::Played;
+use crate::ring::address::Door;
 use crate::ring::clock;
 use crate::time::Tick;
 
@@ -74,6 +75,15 @@ impl Kernel {
             #[cfg(feature = "sim")]
             Kernel::Played(_) => Err(io::ErrorKind::Unsupported.into()),
             Kernel::Closed => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// What other rings name this one by.
+    pub(super) fn door(&self) -> io::Result<Door> {
+        match self {
+            #[cfg(feature = "sim")]
+            Kernel::Played(played) => Ok(Door::Played(played.number())),
+            _ => self.fd().map(Door::Linux),
         }
     }
 

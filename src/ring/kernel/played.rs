@@ -77,9 +77,16 @@ pub(crate) enum Op {
         bytes: Lent,
         all: bool,
     },
-    /// Of the write side.
+    /// Sends the descriptor to slot `to` of the ring that is named `door`, which is not told.
+    Give {
+        slot: u32,
+        door: i32,
+        to: u32,
+    },
+    /// Of the write side, or of both.
     Shutdown {
         slot: u32,
+        both: bool,
     },
     Close {
         slot: u32,
@@ -153,6 +160,8 @@ pub(crate) trait Machine {
     fn now(&self) -> Tick;
     /// Lets time pass for this ring.
     fn pause(&self, time: Duration);
+    /// What other rings of the machine name this one by.
+    fn number(&self) -> i32;
     /// The ring is gone.
     fn gone(&self);
 }
@@ -198,6 +207,10 @@ impl Played {
     pub(super) fn enter(&mut self, enter: Enter) -> Result<usize, i32> {
         self.machine
             .enter(&mut self.queue, enter.min, enter.timeout)
+    }
+
+    pub(super) fn number(&self) -> i32 {
+        self.machine.number()
     }
 
     pub(super) fn has_completions(&self) -> bool {

@@ -7,6 +7,10 @@ mod connect;
 mod driver;
 mod end;
 mod faults;
+mod give;
+#[cfg(feature = "sim")]
+mod give_played;
+mod give_refused;
 mod op;
 #[cfg(feature = "sim")]
 mod orders;

@@ -154,6 +154,7 @@ impl Core {
             expires,
             is_fresh: is_new && held.is_complete && !held.is_stale,
         });
+        self.renew_ejected(endpoint);
     }
 
     /// Asks ahead of time for what `held` rests on, if that is due and the endpoint is in use.

@@ -20,6 +20,7 @@ fn registry() -> Arc<Registry<&'static str>> {
         shards: 2,
         endpoints: 1,
         permits: 1,
+        total: None,
         gauges: 0,
         counters: 0,
         stale: Duration::ZERO,

@@ -19,6 +19,7 @@ fn group() -> Group {
         shards: 4,
         endpoints: 1,
         permits: 1,
+        total: None,
         gauges: 0,
         counters: 0,
         stale: STALE,

@@ -1,5 +1,6 @@
 //! A group of shards: who joins, who is told, what is left when one leaves.
 
+use super::super::{Acquire, Withdrawn};
 use super::*;
 
 fn registry(shards: usize, endpoints: usize, permits: u32) -> Arc<Registry<&'static str>> {
@@ -7,6 +8,7 @@ fn registry(shards: usize, endpoints: usize, permits: u32) -> Arc<Registry<&'sta
         shards,
         endpoints,
         permits,
+        total: None,
         gauges: 1,
         counters: 1,
         stale: std::time::Duration::from_secs(60),
@@ -18,6 +20,7 @@ mod by_hand {
     use std::net::SocketAddr;
 
     use super::*;
+    use crate::slot::Key;
 
     fn notices(member: &Member<&'static str>) -> Vec<EndpointId> {
         let mut notices = Vec::new();
@@ -107,6 +110,52 @@ mod by_hand {
         let since = Tick::from_nanos(7);
         shared.renew(poor.id(), since);
         assert_eq!(shared.demand(rich.id()), Some(since));
+    }
+
+    #[test]
+    fn x13_those_whom_a_gift_concerns_are_told_when_its_giver_leaves() {
+        let registry = registry(3, 8, 2);
+        let (giver, other) = (registry.join().unwrap(), registry.join().unwrap());
+        let poor = registry.join().unwrap();
+        let shared = registry.shared(&"a:80").unwrap();
+        shared.acquire(giver.id(), Tick::ZERO);
+        shared.acquire(other.id(), Tick::ZERO);
+        shared.acquire(poor.id(), Tick::from_nanos(7));
+        let slot = Key::new(3, 0);
+        assert!(shared.expect(poor.id(), slot));
+        notices(&other);
+        let claim = shared.claim(giver.id(), Tick::ZERO).unwrap();
+        assert_eq!((claim.to, claim.slot), (poor.id(), slot));
+        assert_eq!(notices(&other), [shared.id()], "no demand any more");
+        shared.withdraw(poor.id());
+        assert_eq!(shared.unexpect(poor.id()), Withdrawn::Claimed);
+        let from = giver.id();
+        drop(giver);
+        assert_eq!(notices(&poor), [shared.id()]);
+        assert_eq!(shared.take_returned(poor.id()), Some(slot));
+        assert!(!shared.transfer(from, poor.id(), slot));
+        assert_eq!(shared.moved(from), 0);
+    }
+
+    #[test]
+    fn x1_a_notice_that_is_lost_hides_nothing_from_who_looks() {
+        let registry = registry(2, 8, 1);
+        let (rich, poor) = (registry.join().unwrap(), registry.join().unwrap());
+        let shared = registry.shared(&"a:80").unwrap();
+        shared.acquire(rich.id(), Tick::ZERO);
+        shared.acquire(poor.id(), Tick::from_nanos(7));
+        assert_eq!(notices(&rich), [shared.id()], "lost from here on");
+        assert_eq!(shared.demand(rich.id()), Some(Tick::from_nanos(7)));
+        shared.release(rich.id());
+        assert_eq!(shared.demand(rich.id()), None);
+        assert!(notices(&poor).contains(&shared.id()), "lost too");
+        assert!(shared.take_granted(poor.id()));
+        assert!(!shared.take_granted(poor.id()), "once");
+        assert_eq!((shared.held(rich.id()), shared.held(poor.id())), (0, 1));
+        // What is said next is whole: nothing of what was lost is missing from it.
+        shared.acquire(rich.id(), Tick::from_nanos(9));
+        assert_eq!(notices(&poor), [shared.id()]);
+        assert_eq!(shared.demand(poor.id()), Some(Tick::from_nanos(9)));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::plan::Service;
+use crate::balance::Balance;
+use crate::config::Config;
 use crate::machine::{Fault, State, Step};
 use crate::sim::LIE;
 use crate::sim::world::World;
@@ -13,17 +15,23 @@ use crate::sim::world::World;
 pub(super) struct Judge {
     services: Vec<Service>,
     most: usize,
+    /// Of all services together; 0 if nothing but their own limits holds.
+    total: usize,
     addresses: Vec<SocketAddr>,
+    /// The balance spreads connections evenly, whatever closes meanwhile: in turn alone does not.
+    is_even: bool,
     /// Nothing goes wrong any more, and what went wrong was found out.
     peace: Cell<bool>,
 }
 
 impl Judge {
-    pub(super) fn new(services: &[Service], most: usize) -> Self {
+    pub(super) fn new(services: &[Service], config: &Config) -> Self {
         let addresses = services.iter().flat_map(|it| it.addresses.clone());
         Self {
             services: services.to_vec(),
-            most,
+            most: config.max_connections_per_endpoint,
+            total: config.max_connections_total,
+            is_even: matches!(config.balance, Balance::LeastConnections),
             addresses: addresses.collect(),
             peace: Cell::new(false),
         }
@@ -62,10 +70,27 @@ impl Judge {
         }
     }
 
-    /// No more sockets than the pool may have, counted in the kernel (I13).
+    /// No more sockets than the pool may have, counted in the kernels of all cores (I13): one that
+    /// changes cores is one. And none without a permit, but those of a ring that can close nothing.
     fn limits(&self, world: &World) -> Result<(), String> {
+        let closes = |state: &mut State| !state.faults.happened(Fault::RingDies);
+        let is_exact = world.machine.with(closes);
+        let all = world.machine.sockets_to(&self.addresses);
+        if is_exact && self.total > 0 && all > self.total {
+            let most = self.total;
+            return Err(format!(
+                "I13: {all} sockets to all services, at most {most}"
+            ));
+        }
         for service in &self.services {
             let sockets = world.machine.sockets_to(&service.addresses);
+            let permits = world.permits_of(&service.name) as usize;
+            if is_exact && sockets > permits {
+                return Err(format!(
+                    "I13: {sockets} sockets to {}, {permits} permits",
+                    service.name
+                ));
+            }
             // Each protocol of a client has connections of its own.
             if sockets > self.most * PROTOCOLS {
                 let most = self.most * PROTOCOLS;
@@ -115,7 +140,7 @@ impl Judge {
         let counts: Vec<usize> = preferred.map(count).collect();
         let (most, least) = (counts.iter().max(), counts.iter().min());
         match (most, least) {
-            (Some(most), Some(least)) if most - least > cores => Err(format!(
+            (Some(most), Some(least)) if self.is_even && most - least > cores => Err(format!(
                 "I14: {} has {counts:?} connections on its addresses, with {cores} cores",
                 service.name
             )),
@@ -164,9 +189,9 @@ impl Judge {
     }
 }
 
-/// How long a core may keep idle what another one waits for: the pool's patience, a close, and timers
-/// that are late.
-const FAIR: Duration = Duration::from_millis(250);
+/// How long a core may keep idle what another one waits for: 250 ms if that one has no slot to receive it
+/// in, a close, and timers that are late.
+const FAIR: Duration = Duration::from_millis(400);
 
 /// Sets of connections to one service: without a protocol, and with the greeter's three keys.
 const PROTOCOLS: usize = 4;

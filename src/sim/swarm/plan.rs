@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::balance::Balance;
 use crate::config::Config;
 use crate::hooks::{ConnectionInfo, HealthCheck, Hook};
 use crate::machine::{self, Fault, Faults};
@@ -62,6 +63,8 @@ pub(super) struct Plan {
     pub(super) rounds: u64,
     /// All clients begin at one moment.
     pub(super) at_once: bool,
+    /// Most of what is done is done on the first core.
+    pub(super) uneven: bool,
     /// Addresses that are dead until the faults end.
     pub(super) dead: Vec<SocketAddr>,
 }
@@ -76,7 +79,7 @@ impl Plan {
         let mut rng = Rng::new(seed);
         let cores = 2 + rng.below(3) as usize;
         let services = services(&mut rng);
-        let config = config(&mut rng);
+        let mut config = config(&mut rng);
         let room = 1 << (2 + rng.below(6));
         let clients = 1 + rng.below(3) as usize;
         let rounds = 1 + rng.below(4);
@@ -87,6 +90,12 @@ impl Plan {
             faults.set(*fault, 0);
         }
         let dead = dead(&faults, &services);
+        let uneven = rng.below(3) == 0;
+        let total = 2 + rng.below(6) as usize;
+        if rng.below(4) == 0 {
+            config.max_connections_total = total;
+        }
+        config.balance = balance(&mut rng, &services[0]);
         let blows = planned.into_iter();
         Self {
             seed,
@@ -101,8 +110,22 @@ impl Plan {
             clients,
             rounds,
             at_once: at_once && faults.has(Fault::ManyTimers),
+            uneven,
             dead,
             faults,
+        }
+    }
+}
+
+impl Plan {
+    /// How many connections the cores may have to one service.
+    pub(super) fn most(&self) -> usize {
+        let config = &self.config;
+        let slots = config.max_connections_per_shard * self.cores;
+        let most = config.max_connections_per_endpoint.min(slots);
+        match config.max_connections_total {
+            0 => most,
+            total => most.min(total),
         }
     }
 }
@@ -179,6 +202,19 @@ fn config(rng: &mut Rng) -> Config {
         on_connection_closed: Some(Hook::new(hook)),
         health_check: (rng.below(2) == 0).then(|| HealthCheck::new(healthy)),
         ..Config::default()
+    }
+}
+
+/// How new connections are spread. Most worlds have the balance whose result can be counted.
+fn balance(rng: &mut Rng, service: &Service) -> Balance {
+    let weights = service.addresses.iter();
+    let weights = weights.map(|address| (*address, rng.below(5) as u16));
+    let weighted = Balance::Weighted(weights.collect());
+    match rng.below(8) {
+        0 => Balance::PowerOfTwo,
+        1 => Balance::RoundRobin,
+        2 => weighted,
+        _ => Balance::LeastConnections,
     }
 }
 

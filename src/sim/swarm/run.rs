@@ -28,7 +28,6 @@ const LATE: Duration = Duration::from_millis(300);
 const SOON: Duration = Duration::from_millis(150);
 /// How long peace may last until everybody is served.
 const PEACE: Duration = Duration::from_secs(60);
-
 /// The number of the first client of peace.
 const LAST: u64 = 100;
 
@@ -66,7 +65,7 @@ pub(super) fn run(seed: u64, without: &[Fault], trace: bool) -> Outcome {
     let machine = world.machine.downgrade();
     let schedule = Schedule {
         truth: Truth::new(&world.machine),
-        judge: Judge::new(&plan.services, plan.config.max_connections_per_endpoint),
+        judge: Judge::new(&plan.services, &plan.config),
         attic: Attic::default(),
         plan,
         world,
@@ -214,7 +213,12 @@ impl Schedule {
         for core in 0..self.plan.cores {
             for n in 0..self.plan.clients {
                 let client = self.client(core, n as u64);
-                let (rounds, at_once) = (self.plan.rounds, self.plan.at_once);
+                let at_once = self.plan.at_once;
+                let rounds = match (self.plan.uneven, core) {
+                    (false, _) => self.plan.rounds,
+                    (true, 0) => 3 * self.plan.rounds,
+                    (true, _) => 1,
+                };
                 self.world
                     .spawn_on(core, &format!("client {n}"), async move {
                         if at_once {
@@ -340,10 +344,9 @@ impl Schedule {
         for _ in 0..1 + usize::from(twice) {
             let (truth, ended) = (self.truth.clone(), ended.clone());
             let shard = shard.clone();
-            let fault = if twice {
-                Fault::DrainTwice
-            } else {
-                Fault::DrainWhileBusy
+            let fault = match twice {
+                true => Fault::DrainTwice,
+                false => Fault::DrainWhileBusy,
             };
             machine.with(|state| state.faults.count(fault));
             drop(world.spawn_on(core, "drain", async move {
@@ -385,11 +388,8 @@ impl Schedule {
         self.names();
         machine.heal();
         drop(self.attic.borrow_mut().drain(..).collect::<Vec<_>>());
-        let renamed = self
-            .plan
-            .blows
-            .iter()
-            .any(|(_, blow)| matches!(blow, Blow::Rename(..)));
+        let mut blows = self.plan.blows.iter();
+        let renamed = blows.any(|(_, blow)| matches!(blow, Blow::Rename(..)));
         // What was known of a name is good for as long as its answers; old ones serve for 30 s more.
         let settled = Duration::from_secs(if renamed { 45 } else { 3 });
         self.until(settled, |_| false)?;
@@ -434,11 +434,11 @@ impl Schedule {
                 .join(core)
                 .map_err(|error| format!("core {core}: {error}"))?;
         }
+        // What failed before is out for the new cores too, until nobody has used it for a while.
+        self.until(PEACE * 2, |_| false)?;
         let service = &self.plan.services[0];
         let name = format!("{}:{}", service.name, service.addresses[0].port());
-        let config = &self.plan.config;
-        let most = config.max_connections_per_endpoint;
-        let most = most.min(config.max_connections_per_shard * self.plan.cores);
+        let most = self.plan.most();
         let began = world.machine.now();
         let until = began.plus(SOON * 2);
         for n in 0..most {

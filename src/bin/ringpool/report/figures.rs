@@ -33,6 +33,12 @@ pub(crate) fn micros(us: f64) -> String {
     format!("{} {unit}", trimmed(scaled))
 }
 
+/// `value` with so many digits after the point.
+pub(crate) fn rounded(value: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (value * scale).round() / scale
+}
+
 /// Three digits at most, and no zeros that say nothing.
 fn trimmed(n: f64) -> String {
     let text = match n {
@@ -49,6 +55,12 @@ fn trimmed(n: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_are_rounded_to_what_they_can_say() {
+        assert_eq!(rounded(1.23456, 1), 1.2);
+        assert_eq!(rounded(0.000_000_4, 6), 0.0);
+    }
 
     #[test]
     fn figures_are_short() {

@@ -6,9 +6,10 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use ringpool::Result;
 
-use super::Outcome;
+use super::charts::over_time::{self, OverTime};
 use super::charts::{overview, preset};
 use super::figures::{count, micros, short};
+use super::{Figure, Mark, Outcome};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -110,7 +111,7 @@ fn key(series: &[(&str, &str)]) -> Markup {
 }
 
 fn table(outcomes: &[Outcome]) -> Markup {
-    const HEADER: [&str; 13] = [
+    const HEADER: [&str; 14] = [
         "preset",
         "messages",
         "errors",
@@ -124,6 +125,7 @@ fn table(outcomes: &[Outcome]) -> Markup {
         "created",
         "reused",
         "closed",
+        "handed over",
     ];
     html! {
         div.card.scroll {
@@ -149,6 +151,7 @@ fn line(outcome: &Outcome) -> Markup {
             td { (count(connections.created)) }
             td { (count(connections.reused)) }
             td { (count(connections.closed)) }
+            td { (count(connections.handed_over)) }
         }
     }
 }
@@ -164,8 +167,17 @@ fn one_preset(outcome: &Outcome) -> Result<Markup> {
                 @if let Some(spread) = outcome.spread() {
                     p.muted {
                         "Open connections per address, at rest, lie " (spread)
-                        " apart at most; up to " (outcome.shards) ", one for each shard, is even."
+                        " apart at most; up to " (outcome.most_apart()) " is even."
                     }
+                }
+                @if !outcome.marks.is_empty() {
+                    p.muted {
+                        "What happened, drawn as lines over the connections: "
+                        (listed(outcome.marks.iter().map(happened))) "."
+                    }
+                }
+                @if !outcome.figures.is_empty() {
+                    p { "Measured: " (listed(outcome.figures.iter().map(Figure::to_string))) "." }
                 }
                 @if outcome.failed() {
                     p.bad { (count(errors.count)) @if errors.count == 1 { " error:" } @else { " errors; the first:" } }
@@ -188,9 +200,34 @@ fn one_preset(outcome: &Outcome) -> Result<Markup> {
                     (key(&[("first", "open at rest"), ("second", "closed before")]))
                     (drawing("Connections per address", &preset::addresses(outcome)?))
                 }
+                (rows("Connections per address over time", &over_time::addresses(outcome)?))
+                (rows("Connections per core over time", &over_time::cores(outcome)?))
             }
         }
     })
+}
+
+fn listed(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join("; ")
+}
+
+fn happened(mark: &Mark) -> String {
+    format!(
+        "{} after {}",
+        mark.what,
+        micros(mark.at.as_secs_f64() * 1e6)
+    )
+}
+
+fn rows(title: &str, chart: &OverTime) -> Markup {
+    let full = format!("a full row is {}", chart.full);
+    html! {
+        div {
+            h3 { (title) }
+            (key(&[("first", &full)]))
+            (drawing(title, &chart.svg))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -220,8 +257,15 @@ mod tests {
             assert!(page.contains(outcome.preset.name));
             assert!(page.contains(&outcome.preset.describe()));
         }
-        assert_eq!(page.matches("<svg").count(), 3 + 3 * 7);
+        assert_eq!(page.matches("<svg").count(), 3 + 5 * 12);
         assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    }
+
+    #[test]
+    fn what_happened_and_what_came_of_it_is_told() {
+        let page = page();
+        assert!(page.contains("something happens after 200 ms."));
+        assert!(page.contains("Measured: things_done: 17; done_after_s: 0.25 (at most 2.5)."));
     }
 
     #[test]

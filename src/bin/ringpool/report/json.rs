@@ -3,7 +3,8 @@
 use ringpool::{Error, ErrorKind, Result};
 use serde::Serialize;
 
-use super::Outcome;
+use super::figures::rounded;
+use super::{Figure, Mark, Outcome};
 
 #[derive(Debug, Serialize)]
 struct Entry<'a> {
@@ -16,6 +17,32 @@ struct Entry<'a> {
     latency_us: Latency,
     connections: Connections,
     addresses: Vec<Address<'a>>,
+    samples: Vec<Counts<'a>>,
+    marks: Vec<Event<'a>>,
+    figures: Vec<Found<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Event<'a> {
+    at_s: f64,
+    what: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct Found<'a> {
+    name: &'a str,
+    value: f64,
+    at_most: Option<f64>,
+}
+
+/// Connections at one moment.
+#[derive(Debug, Serialize)]
+struct Counts<'a> {
+    at_s: f64,
+    addresses: &'a [u32],
+    cores: &'a [u32],
+    waiters: u64,
+    connects: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -32,6 +59,7 @@ struct Connections {
     created: u64,
     reused: u64,
     closed: u64,
+    handed_over: u64,
     errors: u64,
 }
 
@@ -40,6 +68,7 @@ struct Address<'a> {
     endpoint: &'a str,
     address: String,
     opened: u64,
+    open: u64,
 }
 
 impl<'a> From<&'a Outcome> for Entry<'a> {
@@ -65,6 +94,7 @@ impl<'a> From<&'a Outcome> for Entry<'a> {
                 created: connections.created,
                 reused: connections.reused,
                 closed: connections.closed,
+                handed_over: connections.handed_over,
                 errors: connections.errors,
             },
             addresses: outcome
@@ -74,8 +104,41 @@ impl<'a> From<&'a Outcome> for Entry<'a> {
                     endpoint: &count.endpoint,
                     address: count.address.to_string(),
                     opened: count.opened,
+                    open: count.open,
                 })
                 .collect(),
+            samples: outcome
+                .samples
+                .iter()
+                .map(|sample| Counts {
+                    at_s: rounded(sample.at.as_secs_f64(), 3),
+                    addresses: &sample.addresses,
+                    cores: &sample.cores,
+                    waiters: sample.waiters,
+                    connects: sample.connects,
+                })
+                .collect(),
+            marks: outcome.marks.iter().map(Event::from).collect(),
+            figures: outcome.figures.iter().map(Found::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a Mark> for Event<'a> {
+    fn from(mark: &'a Mark) -> Self {
+        Self {
+            at_s: rounded(mark.at.as_secs_f64(), 3),
+            what: mark.what,
+        }
+    }
+}
+
+impl<'a> From<&'a Figure> for Found<'a> {
+    fn from(figure: &'a Figure) -> Self {
+        Self {
+            name: figure.name,
+            value: rounded(figure.value, 6),
+            at_most: figure.at_most,
         }
     }
 }
@@ -87,11 +150,6 @@ pub(crate) fn render(outcomes: &[Outcome]) -> Result<String> {
         .map_err(|error| Error::from_source(ErrorKind::Io, error).context("writing JSON"))?;
     text.push('\n');
     Ok(text)
-}
-
-fn rounded(value: f64, digits: i32) -> f64 {
-    let scale = 10f64.powi(digits);
-    (value * scale).round() / scale
 }
 
 #[cfg(test)]
@@ -114,7 +172,7 @@ mod tests {
         let outcomes = example::outcomes();
         let list: Value = serde_json::from_str(&render(&outcomes).unwrap()).unwrap();
         let list = list.as_array().unwrap();
-        assert_eq!(list.len(), 7);
+        assert_eq!(list.len(), 12);
         for entry in list {
             let mut found = keys(entry);
             found.sort_unstable();
@@ -128,6 +186,9 @@ mod tests {
                 "latency_us",
                 "connections",
                 "addresses",
+                "samples",
+                "marks",
+                "figures",
             ];
             wanted.sort_unstable();
             assert_eq!(found, wanted);
@@ -138,25 +199,35 @@ mod tests {
                 ),
                 (
                     &entry["connections"],
-                    &["closed", "created", "errors", "reused"],
+                    &["closed", "created", "errors", "handed_over", "reused"],
                 ),
-                (&entry["addresses"][0], &["address", "endpoint", "opened"]),
+                (
+                    &entry["addresses"][0],
+                    &["address", "endpoint", "open", "opened"],
+                ),
+                (
+                    &entry["samples"][0],
+                    &["addresses", "at_s", "connects", "cores", "waiters"],
+                ),
+                (&entry["marks"][0], &["at_s", "what"]),
+                (&entry["figures"][0], &["at_most", "name", "value"]),
             ] {
                 let mut found = keys(part);
                 found.sort_unstable();
                 assert_eq!(found, wanted);
             }
         }
+        let figure = |at_most| serde_json::json!({"name": "done_after_s", "value": 0.25, "at_most": at_most});
+        assert_eq!(list[0]["figures"][1], figure(2.5));
         let four = &list[6];
         assert_eq!(four["preset"], "four_addresses");
         assert_eq!(four["messages"], 20_000);
         assert_eq!(four["addresses"][1]["address"], "127.10.0.2:41234");
+        assert_eq!(
+            four["samples"][3]["addresses"],
+            serde_json::json!([3, 3, 3, 3])
+        );
+        assert_eq!(four["samples"][3]["cores"], serde_json::json!([6, 6]));
         assert!(four["throughput_per_s"].as_f64().unwrap() > 0.0);
-    }
-
-    #[test]
-    fn figures_are_rounded_to_what_they_can_say() {
-        assert_eq!(rounded(1.23456, 1), 1.2);
-        assert_eq!(rounded(0.000_000_4, 6), 0.0);
     }
 }

@@ -107,7 +107,6 @@ fn is_explained(kind: ErrorKind) -> bool {
             | ErrorKind::WriteTimeout
             | ErrorKind::Connect
             | ErrorKind::Closed
-            | ErrorKind::Io
     )
 }
 

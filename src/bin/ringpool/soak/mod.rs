@@ -122,7 +122,9 @@ impl Soak {
         self.servers.seen.calm_down(false);
         let started = Instant::now();
         let end = started + time;
-        let progress = Progress::start("soak", time.as_secs(), move || started.elapsed().as_secs());
+        let progress = Progress::start("soak", Some(time.as_secs()), move || {
+            started.elapsed().as_secs()
+        });
         let mut running = Vec::with_capacity(self.shards.len());
         for shard in 0..self.shards.len() {
             let run = self.run.clone();

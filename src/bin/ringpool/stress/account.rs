@@ -2,13 +2,13 @@
 //!
 //! **At rest**, after the last message, nothing is under way: no get, no connect, no close. What the
 //! pool says it holds, by address, is then what the servers have open, and what it says it opened
-//! is what they accepted (a connect that failed for the pool may still have been accepted). Both
-//! sides may have a few events left to read at first, so the comparison is repeated until they
+//! is what they accepted (a connect that failed for the pool may still have been accepted, and one
+//! that a server reset may not have been). Both sides may have a few events left to read at first, so the comparison is repeated until they
 //! agree, and only a disagreement that lasts for [`PATIENCE`] is an error.
 
 use std::time::{Duration, Instant};
 
-use ringpool::{Pool, Result, Shards, Stats};
+use ringpool::{CloseReason, Pool, Result, Shards, Stats};
 
 use super::servers::Served;
 use super::servers::tally::{Counts, PATIENCE};
@@ -48,12 +48,13 @@ pub(crate) fn settle(
 }
 
 /// The pool's statistics of each endpoint, all shards together.
-fn stats(shards: &Shards, endpoints: &[Served]) -> Result<Vec<Stats>> {
+pub(super) fn stats(shards: &Shards, endpoints: &[Served]) -> Result<Vec<Stats>> {
     let names: Vec<String> = endpoints
         .iter()
         .map(|served| served.endpoint.clone())
         .collect();
-    let asked = shards.run_on(0, move || async move {
+    // Where there is one shard that is busier than others, it is the first.
+    let asked = shards.run_on(shards.len() - 1, move || async move {
         let pool = Pool::local()?;
         names.iter().map(|name| pool.stats(name)).collect()
     })?;
@@ -69,6 +70,13 @@ fn disagreement(served: &Served, stats: &Stats, seen: &Counts, limit: usize) -> 
             stats.in_use, stats.connecting, stats.closing, stats.waiters
         ));
     }
+    // A server that dies resets connections that it has not accepted yet.
+    let cut = [
+        CloseReason::Reset,
+        CloseReason::PeerClosed,
+        CloseReason::Failed,
+    ];
+    let cut: u64 = cut.iter().map(|reason| stats.closed_by(*reason)).sum();
     for (number, address) in served.addresses.iter().enumerate() {
         let of_pool = stats
             .addresses
@@ -81,7 +89,7 @@ fn disagreement(served: &Served, stats: &Stats, seen: &Counts, limit: usize) -> 
                 "the pool has {open} open, the server {seen_open}, to {address}"
             ));
         }
-        if !(opened..=opened + stats.errors).contains(&accepted) {
+        if !(opened.saturating_sub(cut)..=opened + stats.errors).contains(&accepted) {
             return Some(format!(
                 "the pool opened {opened}, the server accepted {accepted}, to {address}"
             ));
@@ -98,6 +106,9 @@ fn disagreement(served: &Served, stats: &Stats, seen: &Counts, limit: usize) -> 
         ));
     }
     let open: u64 = seen.open.iter().sum();
+    if stats.permits != open {
+        return Some(format!("{} permits for {open} connections", stats.permits));
+    }
     (open > limit as u64).then(|| format!("{open} connections open, more than {limit}"))
 }
 
@@ -125,15 +136,22 @@ pub(crate) fn connections(stats: &[Stats]) -> Connections {
         created: sum(|stats| stats.created),
         reused: sum(|stats| stats.reused),
         closed: sum(|stats| stats.closed),
+        handed_over: sum(|stats| stats.handed_over),
         errors: sum(|stats| stats.errors),
     }
+}
+
+/// Connects that ended, well or not.
+pub(super) fn connects(stats: &Stats) -> u64 {
+    let opened: u64 = stats.addresses.iter().map(|count| count.opened).sum();
+    opened + stats.errors + stats.connects_cancelled
 }
 
 /// Every address of every endpoint with what the pool opened there.
 pub(crate) fn addresses(endpoints: &[Served], stats: &[Stats]) -> Vec<AddressCount> {
     let mut counts = Vec::new();
     for (served, stats) in endpoints.iter().zip(stats) {
-        for address in &served.addresses {
+        for (number, address) in served.addresses.iter().enumerate() {
             let of_pool = stats
                 .addresses
                 .iter()
@@ -141,6 +159,7 @@ pub(crate) fn addresses(endpoints: &[Served], stats: &[Stats]) -> Vec<AddressCou
             counts.push(AddressCount {
                 endpoint: served.endpoint.clone(),
                 address: *address,
+                is_named: served.is_named(number),
                 opened: of_pool.map_or(0, |count| count.opened),
                 open: of_pool.map_or(0, |count| count.open),
             });

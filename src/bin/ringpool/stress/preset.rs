@@ -1,8 +1,10 @@
-//! The loads that `ringpool stress` knows. All but the last two are those of conpool's stress test,
-//! so that the two pools can be compared.
+//! The loads that `ringpool stress` knows. The first six and the last are those of conpool's stress
+//! test, so that the two pools can be compared.
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+
+use super::course::Course;
 
 /// One load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,7 +12,7 @@ pub(crate) struct Preset {
     pub(crate) name: &'static str,
     /// Names, each with a port: what the pool sees as endpoints.
     pub(crate) servers: usize,
-    /// Addresses behind each name.
+    /// Addresses behind each name, those included that the name does not have yet.
     pub(crate) addresses: usize,
     pub(crate) clients_per_server: usize,
     pub(crate) messages: Messages,
@@ -19,6 +21,10 @@ pub(crate) struct Preset {
     pub(crate) message_bytes: usize,
     /// Connections per endpoint that the process may hold.
     pub(crate) pool_size: usize,
+    /// Connections that the process may hold to all endpoints together, if that is less.
+    pub(crate) total_size: Option<usize>,
+    /// What happens meanwhile.
+    pub(crate) course: Course,
     /// Whether it runs when no preset is named.
     pub(crate) by_default: bool,
 }
@@ -29,11 +35,13 @@ pub(crate) enum Messages {
     PerClient(u32),
     /// Over all clients; the first ones send one more if it does not divide.
     Total(u32),
+    /// As many as there is time for, until the course has ended.
+    InTime,
 }
 
 impl Preset {
     /// Every preset, in the order in which they run.
-    pub(crate) const ALL: [Preset; 8] = [
+    pub(crate) const ALL: [Preset; 13] = [
         conpool("high_reuse", [2, 20, 50], 10, 32, 3),
         conpool("many_endpoints", [10, 10, 10], 50, 64, 5),
         conpool("high_concurrency", [3, 100, 5], 100, 64, 20),
@@ -49,7 +57,65 @@ impl Preset {
             parallel: 64,
             message_bytes: 64,
             pool_size: 32,
+            total_size: None,
+            course: Course::Steady,
             by_default: true,
+        },
+        Preset {
+            name: "dns_changes",
+            servers: 1,
+            addresses: 8,
+            clients_per_server: 64,
+            messages: Messages::InTime,
+            parallel: 64,
+            message_bytes: 64,
+            pool_size: 32,
+            total_size: None,
+            course: Course::DnsChanges,
+            by_default: true,
+        },
+        Preset {
+            name: "address_dies",
+            servers: 1,
+            addresses: 4,
+            clients_per_server: 64,
+            messages: Messages::InTime,
+            parallel: 64,
+            message_bytes: 64,
+            pool_size: 32,
+            total_size: None,
+            course: Course::AddressDies,
+            by_default: true,
+        },
+        Preset {
+            name: "outage",
+            servers: 1,
+            addresses: 4,
+            clients_per_server: 2000,
+            messages: Messages::InTime,
+            parallel: 2000,
+            message_bytes: 64,
+            pool_size: 64,
+            total_size: None,
+            course: Course::Outage,
+            by_default: true,
+        },
+        Preset {
+            name: "uneven_cores",
+            servers: 1,
+            addresses: 1,
+            clients_per_server: 64,
+            messages: Messages::InTime,
+            parallel: 64,
+            message_bytes: 64,
+            pool_size: 32,
+            total_size: None,
+            course: Course::UnevenCores,
+            by_default: true,
+        },
+        Preset {
+            total_size: Some(20),
+            ..conpool("process_limit", [10, 10, 100], 50, 64, 5)
         },
         Preset {
             by_default: false,
@@ -71,15 +137,24 @@ impl Preset {
                 let rest = total % clients;
                 total / clients + u32::from(client < rest as usize)
             }
+            Messages::InTime => u32::MAX,
         }
     }
 
-    /// Messages over all clients.
-    pub(crate) fn total_messages(&self) -> u64 {
+    /// Messages over all clients, if that is known before.
+    pub(crate) fn total_messages(&self) -> Option<u64> {
         match self.messages {
-            Messages::PerClient(messages) => self.clients() as u64 * u64::from(messages),
-            Messages::Total(total) => u64::from(total),
+            Messages::PerClient(messages) => Some(self.clients() as u64 * u64::from(messages)),
+            Messages::Total(total) => Some(u64::from(total)),
+            Messages::InTime => None,
         }
+    }
+
+    /// How far apart the numbers of connections to the addresses of a name that has `named` may lie:
+    /// one for each shard, and never more than half of what is even, or many shards would make
+    /// everything even.
+    pub(crate) fn most_apart(&self, named: usize, shards: usize) -> usize {
+        shards.min(self.pool_size / (2 * named.max(1))).max(1)
     }
 
     /// The preset in one line.
@@ -99,10 +174,16 @@ impl Preset {
         let messages = match self.messages {
             Messages::PerClient(messages) => format!("{messages} messages each"),
             Messages::Total(total) => format!("{total} messages in total"),
+            Messages::InTime => "messages".to_owned(),
         };
+        let total = match self.total_size {
+            Some(total) => format!(", {total} in all"),
+            None => String::new(),
+        };
+        let course = self.course.describe();
         format!(
             "{servers}, {clients_per_server} clients per server, {messages} of {bytes} bytes, \
-             {parallel} clients at once, pool size {pool}"
+             {parallel} clients at once, pool size {pool}{total}{course}"
         )
     }
 }
@@ -124,6 +205,8 @@ const fn conpool(
         parallel,
         message_bytes,
         pool_size,
+        total_size: None,
+        course: Course::Steady,
         by_default: true,
     }
 }
@@ -167,14 +250,32 @@ mod tests {
                 ("constrained_pool", 2, 50, 50, 64, 2),
                 ("burst_traffic", 5, 200, 100, 32, 15),
                 ("four_addresses", 1, 64, 64, 64, 32),
+                ("dns_changes", 1, 64, 64, 64, 32),
+                ("address_dies", 1, 64, 64, 64, 32),
+                ("outage", 1, 2000, 2000, 64, 64),
+                ("uneven_cores", 1, 64, 64, 64, 32),
+                ("process_limit", 10, 10, 50, 64, 5),
                 ("extended_stress", 30, 1000, 500, 128, 50),
             ]
         );
-        let totals: Vec<_> = Preset::ALL.iter().map(Preset::total_messages).collect();
+        let totals: Vec<_> = Preset::ALL
+            .iter()
+            .filter_map(Preset::total_messages)
+            .collect();
         assert_eq!(
             totals,
-            [2000, 1000, 1500, 1200, 1000, 2000, 20_000, 3_000_000]
+            [
+                2000, 1000, 1500, 1200, 1000, 2000, 20_000, 10_000, 3_000_000
+            ]
         );
+    }
+
+    #[test]
+    fn what_is_even_is_so_for_any_number_of_shards() {
+        let preset = Preset::ALL.iter().find(|p| p.name == "dns_changes");
+        let most = |shards| preset.map(|it| it.most_apart(8, shards));
+        assert_eq!([1, 2, 8, 64].map(most), [1, 2, 2, 2].map(Some));
+        assert_eq!(preset.map(|it| it.most_apart(3, 64)), Some(5));
     }
 
     #[test]
@@ -193,7 +294,9 @@ mod tests {
             let sum: u64 = (0..preset.clients())
                 .map(|c| u64::from(preset.messages_of(c)))
                 .sum();
-            assert_eq!(sum, preset.total_messages(), "{}", preset.name);
+            if let Some(total) = preset.total_messages() {
+                assert_eq!(sum, total, "{}", preset.name);
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) const CASES: &[Case] = &[
         name: "a question and two answers",
         run: |rig| {
             ask(rig, Place::Datagrams);
-            assert_eq!(rig.world.answer(&[b"one", b"two"]), 8);
+            assert_eq!(rig.world().answer(&[b"one", b"two"]), 8);
             rig.ordered(2);
         },
         expect: "socket 0, connect 0, send 8, recv 3+ one:3, recv 3+ two:3, left: recv -125",
@@ -35,7 +35,7 @@ pub(super) const CASES: &[Case] = &[
         name: "an answer longer than a buffer says how long it was",
         run: |rig| {
             ask(rig, Place::Datagrams);
-            rig.world.answer(&[LONG, b"next"]);
+            rig.world().answer(&[LONG, b"next"]);
             rig.ordered(2);
         },
         expect: "socket 0, connect 0, send 8, recv 100+ aaaaaaaa:64, recv 4+ next:4, \
@@ -46,7 +46,7 @@ pub(super) const CASES: &[Case] = &[
         name: "an empty answer",
         run: |rig| {
             ask(rig, Place::Datagrams);
-            rig.world.answer(&[b""]);
+            rig.world().answer(&[b""]);
             rig.ordered(1);
         },
         expect: "socket 0, connect 0, send 8, recv 0",
@@ -89,7 +89,7 @@ pub(super) const CASES: &[Case] = &[
         run: |rig| {
             rig.holds = true;
             ask(rig, Place::Datagrams);
-            rig.world.answer(&[b"one"]);
+            rig.world().answer(&[b"one"]);
             rig.ordered(2);
         },
         expect: "socket 0, connect 0, send 8, recv 3+ one:3, recv -105",

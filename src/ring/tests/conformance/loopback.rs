@@ -1,5 +1,6 @@
 //! The kernel's side: sockets on loopback.
 
+use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -7,6 +8,7 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Instant;
 
+use super::USUAL;
 use super::rig::{Act, ENTRIES, Place, Rig, SLOTS, Size, World};
 use crate::ring::buffers::Pool;
 use crate::ring::kernel::Kernel;
@@ -26,14 +28,7 @@ struct Loopback {
 
 /// A rig on the kernel; `None` if it cannot set options on direct descriptors.
 pub(super) fn rig(size: Size) -> Option<Rig> {
-    let mut ring = probe::build(ENTRIES, size.completions).unwrap();
-    probe::register_slots(&ring, SLOTS).unwrap();
-    if !probe::sets_options(&mut ring).unwrap() {
-        return None;
-    }
-    let signal = Rc::new(Signal::default());
-    let pool = Pool::new(size.buffers, size.buffer, signal).unwrap();
-    pool.register(&ring.submitter()).unwrap();
+    let (queue, pool) = ring(size)?;
     let world = Loopback {
         listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
         peers: Vec::new(),
@@ -42,8 +37,19 @@ pub(super) fn rig(size: Size) -> Option<Rig> {
         datagrams: UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
         asked_from: 0,
     };
-    let queue = Queue::new(Kernel::linux(ring));
-    Some(Rig::new(queue, pool, Box::new(world)))
+    Some(Rig::new(queue, pool, Rc::new(RefCell::new(world))))
+}
+
+fn ring(size: Size) -> Option<(Queue, Rc<Pool>)> {
+    let mut ring = probe::build(ENTRIES, size.completions).unwrap();
+    probe::register_slots(&ring, SLOTS).unwrap();
+    if !probe::sets_options(&mut ring).unwrap() {
+        return None;
+    }
+    let signal = Rc::new(Signal::default());
+    let pool = Pool::new(size.buffers, size.buffer, signal).unwrap();
+    pool.register(&ring.submitter()).unwrap();
+    Some((Queue::new(Kernel::linux(ring)), pool))
 }
 
 /// Whether ports are kept for the privileged. This thread is not one of them from now on.
@@ -59,6 +65,14 @@ pub(super) fn keeps_low_ports() -> bool {
 impl World for Loopback {
     fn is_kernel(&self) -> bool {
         true
+    }
+
+    fn other(&mut self) -> (Queue, Rc<Pool>) {
+        ring(USUAL).unwrap()
+    }
+
+    fn no_ring(&self) -> i32 {
+        self.listener.as_raw_fd()
     }
 
     fn address(&mut self, place: Place) -> SocketAddr {

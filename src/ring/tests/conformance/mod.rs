@@ -9,6 +9,7 @@
 mod cancel;
 mod connect;
 mod datagram;
+mod give;
 mod loopback;
 #[cfg(feature = "sim")]
 mod played;
@@ -47,13 +48,14 @@ const CASE: Case = Case {
     low_ports: false,
 };
 
-const LISTS: [&[Case]; 6] = [
+const LISTS: [&[Case]; 7] = [
     connect::CASES,
     stream::CASES,
     datagram::CASES,
     query::CASES,
     cancel::CASES,
     queue::CASES,
+    give::CASES,
 ];
 
 impl Case {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::USUAL;
 use super::rig::{Act, ENTRIES, Place, Rig, SLOTS, Size, World};
 use crate::machine::net::{Asked, ClientEnd, Io, NameServer, Peer};
 use crate::machine::{Faults, Machine, Step};
@@ -130,11 +131,7 @@ pub(super) fn rig(seed: u64, size: Size) -> Rig {
     machine.black_hole(place(Place::Full));
     let answers = Rc::<RefCell<Answers>>::default();
     machine.serve_names(place(Place::Datagrams), answers.clone());
-    let signal = Rc::new(Signal::default());
-    let pool = Pool::new(size.buffers, size.buffer, signal).unwrap();
-    let kernel = machine.kernel(0, SLOTS as usize, size.completions as usize);
-    let played = Played::new(ENTRIES as usize, &pool, kernel);
-    let queue = Queue::new(Kernel::Played(played));
+    let (queue, pool) = ring(&machine, 0, size);
     let world = Simulated {
         machine,
         accepted,
@@ -142,7 +139,15 @@ pub(super) fn rig(seed: u64, size: Size) -> Rig {
         answers,
         ports: 5000,
     };
-    Rig::new(queue, pool, Box::new(world))
+    Rig::new(queue, pool, Rc::new(RefCell::new(world)))
+}
+
+fn ring(machine: &Machine, core: usize, size: Size) -> (Queue, Rc<Pool>) {
+    let signal = Rc::new(Signal::default());
+    let pool = Pool::new(size.buffers, size.buffer, signal).unwrap();
+    let kernel = machine.kernel(core, SLOTS as usize, size.completions as usize);
+    let played = Played::new(ENTRIES as usize, &pool, kernel);
+    (Queue::new(Kernel::Played(played)), pool)
 }
 
 impl Simulated {
@@ -166,6 +171,14 @@ impl Simulated {
 impl World for Simulated {
     fn is_kernel(&self) -> bool {
         false
+    }
+
+    fn other(&mut self) -> (Queue, Rc<Pool>) {
+        ring(&self.machine, 1, USUAL)
+    }
+
+    fn no_ring(&self) -> i32 {
+        99
     }
 
     fn address(&mut self, at: Place) -> SocketAddr {
@@ -230,7 +243,9 @@ impl World for Simulated {
     }
 
     fn mistakes(&self) -> Vec<String> {
-        let (sockets, operations) = (self.machine.sockets(0), self.machine.operations(0));
+        let left = |count: &dyn Fn(usize) -> usize| count(0) + count(1);
+        let sockets = left(&|core| self.machine.sockets(core));
+        let operations = left(&|core| self.machine.operations(core));
         let mut mistakes = Vec::from_iter(self.machine.first_violation());
         if sockets > 0 || operations > 0 {
             mistakes.push(format!(

@@ -53,12 +53,12 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "a question from a port of its own",
         run: |rig| {
-            let port = rig.world.free_port();
+            let port = rig.world().free_port();
             make(rig, 0);
             ask_from(rig, 0, port);
             rig.ordered(3);
-            assert_eq!(rig.world.answer(&[b"one"]), 8);
-            assert_eq!(rig.world.asked_from(), port);
+            assert_eq!(rig.world().answer(&[b"one"]), 8);
+            assert_eq!(rig.world().asked_from(), port);
             rig.ordered(1);
         },
         expect: "socket 0, - 0, bind 0, connect 0, send 8, recv 3+ one:3, left: recv -125",
@@ -67,7 +67,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "a port that is taken ends the chain, and another one does on the same socket",
         run: |rig| {
-            let (port, other) = (rig.world.free_port(), rig.world.free_port());
+            let port = rig.world().free_port();
+            let other = rig.world().free_port();
             make(rig, 0);
             let bind = rig.bind(0, port, Flags::empty());
             rig.push(&[("bind", bind)]);
@@ -77,8 +78,8 @@ pub(super) const CASES: &[Case] = &[
             rig.ordered(4);
             ask_from(rig, 1, other);
             rig.ordered(3);
-            rig.world.answer(&[b"one"]);
-            assert_eq!(rig.world.asked_from(), other);
+            rig.world().answer(&[b"one"]);
+            assert_eq!(rig.world().asked_from(), other);
             rig.ordered(1);
         },
         expect: "socket 0, - 0, bind 0, socket 0, - 0, bind -98, connect -125, send -125, \
@@ -88,7 +89,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "a closed socket gives its port back",
         run: |rig| {
-            let port = rig.world.free_port();
+            let port = rig.world().free_port();
             for _ in 0..2 {
                 make(rig, 0);
                 let bind = rig.bind(0, port, Flags::empty());
@@ -118,8 +119,8 @@ pub(super) const CASES: &[Case] = &[
             make(rig, 0);
             ask_from(rig, 0, 0);
             rig.ordered(3);
-            rig.world.answer(&[b"one"]);
-            assert_ne!(rig.world.asked_from(), 0);
+            rig.world().answer(&[b"one"]);
+            assert_ne!(rig.world().asked_from(), 0);
             rig.ordered(1);
         },
         expect: "socket 0, - 0, bind 0, connect 0, send 8, recv 3+ one:3, left: recv -125",
@@ -128,7 +129,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "a socket has one port",
         run: |rig| {
-            let (port, other) = (rig.world.free_port(), rig.world.free_port());
+            let port = rig.world().free_port();
+            let other = rig.world().free_port();
             make(rig, 0);
             for port in [port, other, port] {
                 let bind = rig.bind(0, port, Flags::empty());
@@ -162,7 +164,7 @@ pub(super) const CASES: &[Case] = &[
         run: |rig| {
             ask(rig, Place::Server);
             rig.ordered(3);
-            rig.world.accept();
+            rig.world().accept();
             rig.peer(0, Act::Read(8));
             for piece in [b"one", b"two"] {
                 rig.peer(0, Act::Send(piece));
@@ -188,7 +190,7 @@ pub(super) const CASES: &[Case] = &[
         run: |rig| {
             ask(rig, Place::Server);
             rig.ordered(3);
-            rig.world.accept();
+            rig.world().accept();
             rig.peer(0, Act::Reset);
             rig.ordered(1);
         },
@@ -232,7 +234,7 @@ pub(super) const CASES: &[Case] = &[
             let stuffed = rig.stuff(0);
             let send = rig.send_query(0, b"question");
             rig.push(&[("send", send), ("recv", rig.recv(0))]);
-            rig.world.act(0, Act::Read(stuffed));
+            rig.world().act(0, Act::Read(stuffed));
             rig.ordered(1);
             rig.peer(0, Act::Read(8));
             rig.peer(0, Act::Send(b"one"));

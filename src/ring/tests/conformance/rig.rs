@@ -3,7 +3,7 @@
 //! Promise: every completion is written down, and a case ends only when each entry that was pushed
 //! has had exactly one final completion and every buffer is back.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::mem;
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::Fixed;
 use io_uring::{cqueue, opcode as raw};
 
+use crate::ring::address::Door;
 use crate::ring::buffers::{Lease, Pool};
 use crate::ring::kernel::Cqe;
 use crate::ring::memory::{OpBox, OpBytes};
@@ -69,6 +70,10 @@ pub(super) enum Act {
 /// The kernel's side and the other end of the network.
 pub(super) trait World {
     fn is_kernel(&self) -> bool;
+    /// A second ring, of another core.
+    fn other(&mut self) -> (Queue, Rc<Pool>);
+    /// What names no ring.
+    fn no_ring(&self) -> i32;
     fn address(&mut self, place: Place) -> SocketAddr;
     /// Takes the next connection.
     fn accept(&mut self);
@@ -91,7 +96,7 @@ pub(super) trait World {
 pub(super) struct Rig {
     // First: the kernel's side goes before the memory it works on (D11).
     queue: Queue,
-    pub(super) world: Box<dyn World>,
+    world: Rc<RefCell<dyn World>>,
     pool: Rc<Pool>,
     dials: Vec<OpBox<Dial>>,
     values: Vec<OpBox<i32>>,
@@ -109,7 +114,7 @@ pub(super) struct Rig {
 }
 
 impl Rig {
-    pub(super) fn new(queue: Queue, pool: Rc<Pool>, world: Box<dyn World>) -> Self {
+    pub(super) fn new(queue: Queue, pool: Rc<Pool>, world: Rc<RefCell<dyn World>>) -> Self {
         Self {
             queue,
             world,
@@ -126,6 +131,21 @@ impl Rig {
             log: Vec::new(),
             failed: Cell::new(false),
         }
+    }
+
+    pub(super) fn world(&self) -> RefMut<'_, dyn World> {
+        self.world.borrow_mut()
+    }
+
+    /// The rig of another core, in the same world. It ends before this one.
+    pub(super) fn other(&self) -> Rig {
+        let (queue, pool) = self.world().other();
+        Rig::new(queue, pool, Rc::clone(&self.world))
+    }
+
+    /// What other rings name this one by.
+    pub(super) fn door(&self) -> Door {
+        self.queue.door().unwrap()
     }
 
     // -- entries -------------------------------------------------------------------------------
@@ -154,7 +174,7 @@ impl Rig {
 
     /// A port for a socket of datagrams.
     pub(super) fn bind(&mut self, slot: u32, port: u16, link: Flags) -> Entry {
-        let to = self.world.address(Place::Datagrams);
+        let to = self.world().address(Place::Datagrams);
         self.dials
             .push(OpBox::new(opcode::dial_from(to, Some(port))));
         let dial = &self.dials[self.dials.len() - 1];
@@ -182,7 +202,7 @@ impl Rig {
     }
 
     fn dial(&mut self, place: Place, limit: Duration) -> &Dial {
-        let to = self.world.address(place);
+        let to = self.world().address(place);
         self.dials.push(OpBox::new(opcode::dial(to, limit, &[])));
         &self.dials[self.dials.len() - 1]
     }
@@ -261,7 +281,9 @@ impl Rig {
         for cqe in &batch {
             self.note(*cqe);
         }
-        !batch.is_empty() || self.queue.has_completions() || self.world.wait(&mut self.queue)
+        !batch.is_empty()
+            || self.queue.has_completions()
+            || self.world.borrow_mut().wait(&mut self.queue)
     }
 
     fn note(&mut self, cqe: Cqe) {
@@ -338,7 +360,8 @@ impl Rig {
 
     /// Lets the peer of connection `at` act.
     pub(super) fn peer(&mut self, at: usize, act: Act) {
-        if let Some(saw) = self.world.act(at, act) {
+        let saw = self.world().act(at, act);
+        if let Some(saw) = saw {
             self.log.push(format!("peer {saw}"));
         }
     }
@@ -353,23 +376,23 @@ impl Rig {
         let mut lines = self.take(3);
         lines.sort();
         assert_eq!(lines, ["connect 0", "limit -125", "socket 0"]);
-        self.world.accept();
+        self.world().accept();
     }
 
     /// Waits until the socket in the slot, on which nothing is armed, has heard of `events`.
     pub(super) fn until_heard(&mut self, slot: u32, events: i16) {
-        if self.world.is_kernel() {
+        if self.world().is_kernel() {
             let poll = raw::PollAdd::new(Fixed(slot), events as u32).build();
             self.ask(&[poll]);
         } else {
-            self.world.settle();
+            self.world().settle();
         }
     }
 
     /// Sends until the connection takes no more; how much it took.
     pub(super) fn stuff(&mut self, slot: u32) -> usize {
         let bytes = [b'x'; 64 * 1024];
-        if !self.world.is_kernel() {
+        if !self.world().is_kernel() {
             let entry = self.send(slot, &bytes);
             return self.ask(&[entry]) as usize;
         }
@@ -408,6 +431,19 @@ impl Rig {
 
     /// Ends everything that is left; what was written down, and what is wrong.
     pub(super) fn finish(mut self) -> (Vec<String>, Vec<String>) {
+        let mistakes = self.end();
+        let world = self.world().mistakes();
+        (mem::take(&mut self.log), [mistakes, world].concat())
+    }
+
+    /// Ends the rig of another core and writes its log down here.
+    pub(super) fn end_other(&mut self, mut other: Rig) {
+        let mistakes = other.end();
+        let log = mem::take(&mut other.log).into_iter().chain(mistakes);
+        self.log.extend(log.map(|line| format!("there {line}")));
+    }
+
+    fn end(&mut self) -> Vec<String> {
         self.held.clear();
         self.holds = false;
         let closes = (0..SLOTS).map(opcode::close);
@@ -427,8 +463,7 @@ impl Rig {
         if self.pool.available() != self.pool.count() {
             mistakes.push("a buffer is lost".to_owned());
         }
-        mistakes.extend(self.world.mistakes());
-        (mem::take(&mut self.log), mistakes)
+        mistakes
     }
 }
 

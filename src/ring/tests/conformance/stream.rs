@@ -350,7 +350,7 @@ pub(super) const CASES: &[Case] = &[
             rig.push(&[("send", send)]);
             rig.push(&[("nop", opcode::nop())]);
             rig.ordered(1);
-            rig.world.act(0, Act::Read(held));
+            rig.world().act(0, Act::Read(held));
             rig.ordered(1);
         },
         expect: "nop 0, send 1000",

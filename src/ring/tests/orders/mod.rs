@@ -26,6 +26,7 @@ const NOTHING: May = May {
     recv: &[],
     pieces: 0,
     send: &[],
+    give: &[],
 };
 
 /// What the caller knows of the slot.
@@ -33,6 +34,11 @@ const NOTHING: May = May {
 enum Known {
     Connecting,
     Open,
+    Expecting,
+    /// It was asked to be given.
+    Leaving,
+    /// It was given, and nobody has taken it yet.
+    Away,
     /// It was reported free.
     Free,
 }
@@ -60,6 +66,8 @@ enum Step {
     Turn,
     Read,
     Close,
+    Adopt,
+    Keep,
 }
 
 impl Run {
@@ -112,6 +120,7 @@ impl Run {
             self.take(event);
         }
         self.ring.submit().unwrap();
+        self.ring.audit().unwrap();
     }
 
     fn take(&mut self, event: Event) {
@@ -136,7 +145,15 @@ impl Run {
             | Event::Ended { .. }
             | Event::Writable { .. }
             | Event::WriteFailed { .. } => {
-                assert!(known == Known::Open && !self.closed, "{event:?}");
+                let open = matches!(known, Known::Open | Known::Leaving);
+                assert!(open && !self.closed, "{event:?}");
+            }
+            Event::Given { .. } | Event::GiveFailed { .. } => {
+                assert!(known == Known::Leaving && !self.closed, "{event:?}");
+                self.known = match event {
+                    Event::Given { .. } => Known::Away,
+                    _ => Known::Open,
+                };
             }
             Event::QueryBytes { .. } | Event::QueryFailed { .. } => {
                 assert!(known != Known::Free && !self.closed, "{event:?}");
@@ -166,6 +183,11 @@ impl Run {
         if self.reads && self.ring.unread(self.key) > 0 {
             steps.push(Step::Read);
         }
+        match self.known {
+            Known::Expecting if !self.closed => steps.push(Step::Adopt),
+            Known::Away if !self.closed => steps.push(Step::Keep),
+            _ => {}
+        }
         if !self.closed && self.known != Known::Free {
             steps.push(Step::Close);
         }
@@ -187,7 +209,18 @@ impl Run {
                 Step::Read => drop(self.ring.read(self.key).unwrap()),
                 Step::Close => {
                     self.closed = true;
+                    // Nobody closes a slot that a message is on its way to.
+                    self.kernel.arriving.set(false);
                     self.ring.close(self.key);
+                }
+                Step::Adopt => {
+                    self.kernel.arriving.set(false);
+                    assert!(self.ring.adopt(self.key));
+                    self.known = Known::Open;
+                }
+                Step::Keep => {
+                    self.ring.keep(self.key);
+                    self.known = Known::Open;
                 }
             }
         }
@@ -310,6 +343,50 @@ fn k14_k10_k12_e10_every_order_of_a_close_a_receive_and_a_send() {
         let buf = crate::ring::OwnedBuf::new(b"hello".to_vec());
         run.ring.write_owned(run.key, buf).unwrap();
         run.owned = 1;
+        run
+    });
+}
+
+fn leaving(choices: &Rc<Choices>, may: May) -> Run {
+    let mut run = Run::open(choices, may);
+    let to = run.ring.address().unwrap();
+    run.ring.give(run.key, to, key(1));
+    run.known = Known::Leaving;
+    run
+}
+
+#[test]
+fn k14_x11_x13_every_order_of_a_give_that_may_fail_and_a_close() {
+    let may = May {
+        recv: &[0],
+        give: &[0, -libc::EBADFD],
+        ..NOTHING
+    };
+    every_order("give, keep, close", may, leaving);
+}
+
+#[test]
+fn k14_x11_every_order_of_a_give_bytes_and_a_close() {
+    let may = May {
+        pieces: 1,
+        give: &[0],
+        ..NOTHING
+    };
+    every_order("give, bytes, close", may, leaving);
+}
+
+#[test]
+fn x11_k14_every_order_of_an_expected_connection_and_a_close() {
+    let may = May {
+        recv: &[0, -libc::ECONNRESET],
+        pieces: 1,
+        ..NOTHING
+    };
+    every_order("expect, adopt, close", may, |choices, may| {
+        let mut run = Run::new(choices, may);
+        assert!(run.ring.expect(run.key));
+        run.known = Known::Expecting;
+        run.kernel.arriving.set(true);
         run
     });
 }

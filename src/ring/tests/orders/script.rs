@@ -34,6 +34,8 @@ pub(super) struct May {
     pub(super) pieces: usize,
     /// Results of a send.
     pub(super) send: &'static [i32],
+    /// Results of a message with a descriptor.
+    pub(super) give: &'static [i32],
 }
 
 /// An operation that waits for the world.
@@ -76,6 +78,8 @@ pub(super) enum Act {
     /// half of the numbers post the limit first.
     End(usize, usize),
     Piece(usize),
+    /// A connection comes into slot 0 from another ring.
+    Arrive,
 }
 
 pub(super) struct Script {
@@ -84,6 +88,8 @@ pub(super) struct Script {
     may: May,
     /// Whether all that can end well does so at once.
     pub(super) smooth: Cell<bool>,
+    /// Whether a connection is on its way to slot 0.
+    pub(super) arriving: Cell<bool>,
     /// How many binds it was asked for.
     pub(super) binds: Cell<usize>,
 }
@@ -100,6 +106,7 @@ impl Script {
             choices: Rc::clone(choices),
             may,
             smooth: Cell::new(false),
+            arriving: Cell::new(false),
             binds: Cell::new(0),
         })
     }
@@ -117,6 +124,9 @@ impl Script {
             if state.pieces > 0 && matches!(doing.request.op, Op::Recv { .. }) {
                 acts.push(Act::Piece(at));
             }
+        }
+        if self.arriving.get() {
+            acts.push(Act::Arrive);
         }
         acts
     }
@@ -150,6 +160,10 @@ impl Script {
             }
             Act::End(at, end) => self.end(at, end),
             Act::Piece(at) => self.piece(at),
+            Act::Arrive => {
+                self.arriving.set(false);
+                self.state.borrow_mut().slots[0] = Some(false);
+            }
         }
     }
 
@@ -221,7 +235,14 @@ impl Script {
                 self.binds.set(self.binds.get() + 1);
                 Some(self.may.bind[self.pick(self.may.bind.len())])
             }
-            Op::Option { .. } | Op::Bind { .. } => Some(-libc::EBADF),
+            Op::Give { slot, .. } if self.in_slot(slot).is_some() => {
+                let state = self.state.borrow();
+                let rests = state.doing.is_empty() && state.due.is_empty();
+                assert!(rests, "it moves with operations in flight");
+                drop(state);
+                Some(self.may.give[self.pick(self.may.give.len())])
+            }
+            Op::Option { .. } | Op::Bind { .. } | Op::Give { .. } => Some(-libc::EBADF),
             Op::Close { slot } => {
                 let open = self.state.borrow_mut().slots[slot as usize].take();
                 Some(open.map_or(-libc::EBADF, |_| 0))
@@ -464,6 +485,10 @@ impl Machine for Script {
     }
 
     fn pause(&self, _time: Duration) {}
+
+    fn number(&self) -> i32 {
+        0
+    }
 
     fn gone(&self) {}
 }

@@ -7,6 +7,7 @@
 //! Promise: every chart has axes with units; none fails for lack of data.
 
 mod axis;
+pub(crate) mod over_time;
 pub(crate) mod overview;
 pub(crate) mod preset;
 

@@ -208,7 +208,7 @@ fn draw_level(chart: &mut Chart<'_, '_>, y: f64, end: (f64, f64), name: &str) ->
 }
 
 /// The address without its port, or its last number.
-fn address_label(count: &AddressCount, last_number: bool) -> String {
+pub(super) fn address_label(count: &AddressCount, last_number: bool) -> String {
     let ip = count.address.ip().to_string();
     match ip.rsplit_once('.') {
         Some((_, last)) if last_number => last.to_owned(),

@@ -7,7 +7,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, SOA};
@@ -17,8 +18,6 @@ use crate::server_thread::ServerThread;
 
 /// The zone of every name in a run.
 const ORIGIN: &str = "stress.test.";
-/// Seconds that an answer holds: longer than a run.
-const TTL: u32 = 3600;
 /// The largest question that is read.
 const MAX_QUERY: usize = 4096;
 
@@ -26,26 +25,34 @@ const MAX_QUERY: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Zone {
     origin: Name,
-    addresses: HashMap<Name, Vec<Ipv4Addr>>,
+    /// Seconds that an answer holds.
+    ttl: u32,
+    addresses: RwLock<HashMap<Name, Vec<Ipv4Addr>>>,
 }
 
 impl Zone {
-    /// A zone of names below `stress.test`.
-    pub(crate) fn new<'a>(
-        names: impl IntoIterator<Item = (&'a str, Vec<Ipv4Addr>)>,
-    ) -> io::Result<Self> {
-        let fully = |name: &str| {
-            let mut name = Name::from_ascii(name).map_err(io::Error::other)?;
-            name.set_fqdn(true);
-            Ok::<_, io::Error>(name.to_lowercase())
-        };
-        let entries = names
-            .into_iter()
-            .map(|(name, addresses)| Ok((fully(name)?, addresses)));
+    /// A zone without names.
+    pub(crate) fn new(ttl: u32) -> io::Result<Self> {
         Ok(Self {
             origin: fully(ORIGIN)?,
-            addresses: entries.collect::<io::Result<_>>()?,
+            ttl,
+            addresses: RwLock::default(),
         })
+    }
+
+    /// Answers from now on that `name`, below `stress.test`, has these addresses, of which those of
+    /// IPv4 count.
+    pub(crate) fn set(&self, name: &str, addresses: &[SocketAddr]) -> io::Result<()> {
+        let addresses = addresses.iter().filter_map(|address| match address.ip() {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        });
+        let mut names = self
+            .addresses
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        names.insert(fully(name)?, addresses.collect());
+        Ok(())
     }
 
     /// The answer to a packet, if it is to get one.
@@ -78,7 +85,11 @@ impl Zone {
         if query.query_class() != DNSClass::IN || !self.origin.zone_of(query.name()) {
             return ResponseCode::Refused;
         }
-        let addresses = self.addresses.get(&query.name().to_lowercase());
+        let names = self
+            .addresses
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let addresses = names.get(&query.name().to_lowercase());
         let none = Vec::new();
         let wanted = match query.query_type() {
             RecordType::A => addresses.unwrap_or(&none),
@@ -86,7 +97,7 @@ impl Zone {
         };
         for address in wanted {
             let data = RData::A(A(*address));
-            answer.add_answer(Record::from_rdata(query.name().clone(), TTL, data));
+            answer.add_answer(Record::from_rdata(query.name().clone(), self.ttl, data));
         }
         if wanted.is_empty() {
             answer.add_authority(self.soa());
@@ -100,9 +111,16 @@ impl Zone {
     fn soa(&self) -> Record {
         let [refresh, retry, expire] = [3600, 600, 86_400];
         let (mname, rname) = (self.origin.clone(), self.origin.clone());
-        let soa = SOA::new(mname, rname, 1, refresh, retry, expire, TTL);
-        Record::from_rdata(self.origin.clone(), TTL, RData::SOA(soa))
+        let soa = SOA::new(mname, rname, 1, refresh, retry, expire, self.ttl);
+        Record::from_rdata(self.origin.clone(), self.ttl, RData::SOA(soa))
     }
+}
+
+/// A name as the zone knows it.
+fn fully(name: &str) -> io::Result<Name> {
+    let mut name = Name::from_ascii(name).map_err(io::Error::other)?;
+    name.set_fqdn(true);
+    Ok(name.to_lowercase())
 }
 
 /// A running server. Dropping it stops it.
@@ -114,7 +132,7 @@ pub(crate) struct DnsServer {
 
 impl DnsServer {
     /// Starts a server for `zone` on a loopback port that the kernel chooses.
-    pub(crate) fn start(zone: Zone) -> io::Result<Self> {
+    pub(crate) fn start(zone: Arc<Zone>) -> io::Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
@@ -129,7 +147,7 @@ impl DnsServer {
     }
 }
 
-async fn serve(socket: tokio::net::UdpSocket, zone: Zone) {
+async fn serve(socket: tokio::net::UdpSocket, zone: Arc<Zone>) {
     let mut packet = [0; MAX_QUERY];
     loop {
         // An error belongs to an answer sent earlier (ECONNREFUSED, udp(7)): its asker is gone.
@@ -150,12 +168,12 @@ mod tests {
     use hickory_proto::op::Query;
 
     fn zone() -> Zone {
-        let four = (1..=4).map(|n| Ipv4Addr::new(127, 9, 0, n)).collect();
-        Zone::new([
-            ("s0.stress.test", vec![Ipv4Addr::new(127, 9, 0, 9)]),
-            ("four.stress.test", four),
-        ])
-        .unwrap()
+        let zone = Zone::new(3600).unwrap();
+        let address = |last| SocketAddr::from(([127, 9, 0, last], 80));
+        zone.set("s0.stress.test", &[address(9)]).unwrap();
+        let four: Vec<_> = (1..=4).map(address).collect();
+        zone.set("four.stress.test", &four).unwrap();
+        zone
     }
 
     fn question(name: &str, kind: RecordType) -> Message {
@@ -195,6 +213,17 @@ mod tests {
             addresses(&four),
             ["127.9.0.1", "127.9.0.2", "127.9.0.3", "127.9.0.4"]
         );
+    }
+
+    #[test]
+    fn a_name_may_change() {
+        let zone = zone();
+        let packet = question("s0.stress.test.", RecordType::A).to_vec().unwrap();
+        let ask = || Message::from_vec(&zone.answer(&packet).unwrap()).unwrap();
+        assert_eq!(addresses(&ask()), ["127.9.0.9"]);
+        let others = [3, 5].map(|last| SocketAddr::from(([127, 9, 0, last], 80)));
+        zone.set("s0.stress.test", &others).unwrap();
+        assert_eq!(addresses(&ask()), ["127.9.0.3", "127.9.0.5"]);
     }
 
     #[test]
@@ -250,7 +279,7 @@ mod tests {
 
     #[test]
     fn it_answers_over_udp_until_it_is_dropped() {
-        let server = DnsServer::start(zone()).unwrap();
+        let server = DnsServer::start(Arc::new(zone())).unwrap();
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.connect(server.address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -2,18 +2,24 @@
 //! account that the servers keep of the pool's connections.
 //!
 //! Promise: everything listens on ports that the kernel chose, so that runs do not disturb each
-//! other; dropping [`Servers`] ends every thread and closes every socket.
+//! other; dropping [`Servers`] ends every thread and closes every socket. Addresses can die and
+//! return, and names can change, while a run goes on.
 
 pub(crate) mod tally;
 
 mod dns;
 mod echo;
+mod gate;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ringpool::{Error, ErrorKind};
 
 use self::dns::{DnsServer, Zone};
+use self::gate::Gate;
+pub(crate) use self::gate::STRANGER;
 use self::tally::Tally;
 use super::preset::Preset;
 use crate::server_thread::ServerThread;
@@ -22,6 +28,7 @@ use crate::server_thread::ServerThread;
 #[derive(Debug)]
 pub(crate) struct Servers {
     pub(crate) endpoints: Vec<Served>,
+    zone: Arc<Zone>,
     dns: DnsServer,
     _threads: Vec<ServerThread>,
 }
@@ -31,59 +38,65 @@ pub(crate) struct Servers {
 pub(crate) struct Served {
     /// What the pool is asked for: `name:port`.
     pub(crate) endpoint: String,
+    name: String,
     /// In the tally's order.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// The numbers of those that the name has.
+    named: Mutex<Vec<usize>>,
+    pub(crate) gates: Vec<Arc<Gate>>,
     pub(crate) tally: Arc<Tally>,
 }
 
 impl Servers {
     /// Starts the servers of a preset, on `threads` threads at most, and one for DNS.
     pub(crate) fn start(preset: &Preset, threads: usize) -> io::Result<Self> {
-        let names: Vec<String> = (0..preset.servers).map(|n| name_of(preset, n)).collect();
-        let addresses: Vec<Vec<Ipv4Addr>> = (0..preset.servers)
-            .map(|n| addresses_of(preset, n))
-            .collect();
-        let zone = Zone::new(
-            names
-                .iter()
-                .map(String::as_str)
-                .zip(addresses.iter().cloned()),
-        )?;
-
+        let zone = Arc::new(Zone::new(preset.course.ttl())?);
         let mut endpoints = Vec::with_capacity(preset.servers);
         let mut listeners = Vec::new();
-        for (name, addresses) in names.iter().zip(&addresses) {
-            let listening = echo::listen_on(addresses)?;
-            let tally = Tally::new(addresses.len(), preset.pool_size);
-            let addresses: Vec<SocketAddr> = listening
-                .iter()
-                .map(TcpListener::local_addr)
-                .collect::<io::Result<_>>()?;
-            let endpoint = format!("{name}:{}", addresses[0].port());
-            for (number, listener) in listening.into_iter().enumerate() {
-                listeners.push((listener, number, tally.clone()));
+        for number in 0..preset.servers {
+            let name = name_of(preset, number);
+            let gates = echo::listen_on(&addresses_of(preset, number))?;
+            let tally = Tally::new(gates.len(), preset.pool_size);
+            let addresses: Vec<SocketAddr> = gates.iter().map(|gate| gate.address).collect();
+            for (number, gate) in gates.iter().enumerate() {
+                listeners.push((gate.clone(), number, tally.clone()));
             }
-            endpoints.push(Served {
-                endpoint,
+            let served = Served {
+                endpoint: format!("{name}:{}", addresses[0].port()),
+                name,
                 addresses,
+                named: Mutex::default(),
+                gates,
                 tally,
-            });
+            };
+            served.set_named(&zone, preset.course.named_at_first(preset.addresses))?;
+            endpoints.push(served);
         }
         let threads = spread(listeners, threads)
             .into_iter()
             .enumerate()
             .map(|(n, share)| {
                 ServerThread::start(&format!("stress-echo-{n}"), || {
-                    share.into_iter().try_for_each(|(listener, number, tally)| {
-                        echo::spawn(listener, number, tally)
-                    })
+                    share
+                        .into_iter()
+                        .try_for_each(|(gate, number, tally)| echo::spawn(gate, number, tally))
                 })
             })
             .collect::<io::Result<_>>()?;
         Ok(Self {
             endpoints,
-            dns: DnsServer::start(zone)?,
+            dns: DnsServer::start(zone.clone())?,
+            zone,
             _threads: threads,
+        })
+    }
+
+    /// The name has the addresses with these numbers from now on.
+    pub(crate) fn name(&self, served: &Served, numbers: &[usize]) -> ringpool::Result<()> {
+        let set = served.set_named(&self.zone, numbers.to_vec());
+        set.map_err(|error| {
+            let error = Error::from_source(ErrorKind::Io, error);
+            error.context(format!("changing the addresses of {}", served.name))
         })
     }
 
@@ -93,10 +106,28 @@ impl Servers {
     }
 }
 
+impl Served {
+    /// Whether the name has the address with this number.
+    pub(crate) fn is_named(&self, number: usize) -> bool {
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        named.contains(&number)
+    }
+
+    fn set_named(&self, zone: &Zone, numbers: Vec<usize>) -> io::Result<()> {
+        let addresses = numbers
+            .iter()
+            .filter_map(|number| self.addresses.get(*number));
+        let addresses: Vec<SocketAddr> = addresses.copied().collect();
+        zone.set(&self.name, &addresses)?;
+        *self.named.lock().unwrap_or_else(PoisonError::into_inner) = numbers;
+        Ok(())
+    }
+}
+
 fn name_of(preset: &Preset, server: usize) -> String {
     match preset.addresses {
-        4 => "four.stress.test".to_owned(),
-        _ => format!("s{server}.stress.test"),
+        1 => format!("s{server}.stress.test"),
+        _ => format!("{}.stress.test", preset.name.replace('_', "-")),
     }
 }
 

@@ -36,7 +36,9 @@ pub(crate) struct Tally {
 pub(crate) struct Counts {
     /// Connections accepted, by address.
     pub(crate) accepted: Vec<u64>,
-    /// Those of them whose end was not read yet, by address.
+    /// Those of them on which a message came, by address.
+    pub(crate) used: Vec<u64>,
+    /// Those whose end was not read yet, by address.
     pub(crate) open: Vec<u64>,
     /// What must not have happened.
     pub(crate) faults: Errors,
@@ -55,6 +57,7 @@ impl Tally {
     pub(crate) fn new(addresses: usize, limit: usize) -> Arc<Self> {
         let counts = Counts {
             accepted: vec![0; addresses],
+            used: vec![0; addresses],
             open: vec![0; addresses],
             ..Counts::default()
         };
@@ -110,6 +113,11 @@ impl Tally {
 }
 
 impl Accepted {
+    /// Its first message was answered.
+    pub(crate) fn used(&self) {
+        self.tally.change(|counts| counts.used[self.address] += 1);
+    }
+
     /// Waits for a place within the limit. Without one, which is a fault, the connection is to be
     /// closed.
     pub(crate) async fn place(&mut self) -> bool {
@@ -154,6 +162,8 @@ mod tests {
         drop(tally.accept(1));
         assert_eq!(tally.counts().accepted, [1, 2]);
         assert_eq!(tally.counts().open, [1, 1]);
+        second.used();
+        assert_eq!(tally.counts().used, [0, 1]);
         drop((first, second));
         assert!(tally.wait_for(Instant::now(), |counts| counts.open == [0, 0]));
         assert!(!tally.wait_for(Instant::now(), |counts| counts.open == [1, 0]));

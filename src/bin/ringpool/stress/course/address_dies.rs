@@ -1,0 +1,59 @@
+//! One of four addresses refuses, then answers nobody, then returns.
+//!
+//! Promise of the pool: no get fails while another address lives, and an address that returns is in
+//! use again within two seconds.
+//!
+//! Connections live as long as they can, so nobody opens any for the clients' sake: the pool must find
+//! out by itself that the address is back.
+
+use std::time::{Duration, Instant};
+
+use ringpool::Result;
+
+use super::{Played, Seen, Stage, switch};
+use crate::report::{Figure, Mark};
+use crate::stress::servers::tally::Counts;
+
+pub(super) const DESCRIPTION: &str =
+    ", while one address refuses, then answers nobody, then returns";
+/// The number of the address.
+const DYING: usize = 1;
+/// How long each part takes.
+const PART: Duration = Duration::from_millis(1500);
+/// How long after its return the address may stay unused.
+const IN_USE: Duration = Duration::from_secs(2);
+/// What the last mark says; it is set when the address is in use again, or is given up.
+const AGAIN: &str = "in use again";
+
+pub(super) fn play(stage: &Stage<'_>) -> Result<Played> {
+    let served = stage.served()?;
+    let gate = &served.gates[DYING];
+    let clients = stage.start()?;
+    let mut marks = vec![stage.mark(PART, "it refuses")];
+    switch(gate.refuse())?;
+    marks.push(stage.mark(PART * 2, "it is silent"));
+    switch(gate.fall_silent())?;
+    marks.push(stage.mark(PART * 3, "it returns"));
+    let used = served.tally.counts().used[DYING];
+    switch(gate.serve())?;
+    let is_used = |counts: &Counts| counts.used[DYING] > used;
+    served.tally.wait_for(Instant::now() + PART * 2, is_used);
+    marks.push(Mark {
+        at: stage.started.elapsed(),
+        what: AGAIN,
+    });
+    // What is even at rest has had time to become so.
+    let end = stage.started.elapsed() + PART;
+    marks.push(stage.mark(end, "end"));
+    Played::ended(clients, marks)
+}
+
+pub(super) fn judge(seen: &Seen<'_>) -> Vec<Figure> {
+    let (played, returned, again) = (seen.played, seen.at(2), seen.at(3));
+    let unused = again.saturating_sub(returned).as_secs_f64();
+    vec![
+        Figure::at_most("failed_gets", played.failed_gets as f64, 0.0),
+        Figure::at_most("in_use_again_after_s", unused, IN_USE.as_secs_f64()),
+        Figure::told("messages_sent_again", played.resent as f64),
+    ]
+}
