@@ -52,6 +52,8 @@ pub(crate) struct Entry {
     pub(super) watched: bool,
     /// The kernel did not send a connection: until then none is given without need.
     pub(super) keeps_until: Tick,
+    /// The demand could not be met: until then it is told again only if it can be met now.
+    pub(super) again_at: Tick,
     /// What the board had of the other cores' waits when that demand was looked at last.
     pub(super) elsewhere: Option<Tick>,
     /// This core's request for a permit is queued, for a waiter that waits since then.
@@ -359,6 +361,7 @@ impl Core {
             demand: None,
             watched: false,
             keeps_until: Tick::ZERO,
+            again_at: Tick::ZERO,
             elsewhere: None,
             queued: None,
             shown: None,

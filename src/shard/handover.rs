@@ -120,7 +120,7 @@ impl Core {
     /// The same, with what its protocol keeps for it.
     pub(super) fn send(&mut self, conn: ConnKey, endpoint: EndpointKey, state: Option<Packed>) {
         let me = self.links.shard();
-        let Some(entry) = self.endpoints.get(endpoint) else {
+        let Some(entry) = self.endpoints.get_mut(endpoint) else {
             return;
         };
         // Whose state is packed is looked at when that is put together again.
@@ -129,6 +129,7 @@ impl Core {
         // slot.
         if !self.backend.is_watching(conn.0) {
             // Its receive is about to be armed again: no reason to close it.
+            entry.keeps_until = self.now.plus(BACK_OFF);
             self.unpack_later(conn, endpoint, state);
             self.stays(conn, None, is_whole);
             return self.look_at_demand_later(endpoint);

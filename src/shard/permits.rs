@@ -86,6 +86,8 @@ impl Core {
     }
 
     /// Nobody that waits now can be given one: it is tried again, until the wait is worth a close.
+    /// Notices of other things do not bring that about: two cores that try in vain would ring each
+    /// other's bell without end.
     pub(super) fn look_at_demand_later(&mut self, endpoint: EndpointKey) {
         let (me, now) = (self.links.shard(), self.now);
         if let Some(entry) = self.endpoints.get_mut(endpoint) {
@@ -93,7 +95,9 @@ impl Core {
             if let Some(since) = entry.shared.demand(me) {
                 let worth = since.plus(STALLED).max(now.plus(Duration::from_millis(1)));
                 let again = since.plus(patience(me)).max(now.plus(AGAIN));
-                self.endpoints.watch(endpoint, worth.min(again));
+                entry.again_at = worth.min(again);
+                let at = entry.again_at;
+                self.endpoints.watch(endpoint, at);
             }
         }
     }
@@ -157,13 +161,14 @@ impl Core {
         let since = entry.shared.demand(self.links.shard());
         let me = self.links.shard();
         let is_old = |since: &Tick| now >= since.plus(patience(me));
+        let can_be_given = || now >= entry.keeps_until && entry.shared.is_claimable(me);
         // What is given costs no connect: where nobody wants it, nothing is won by patience.
-        let is_spare = || {
-            now >= entry.keeps_until
-                && self.policy.has_to_spare(now, endpoint)
-                && entry.shared.is_claimable(me)
-        };
-        let worth = since.filter(|since| is_old(since) || is_spare());
+        let is_spare = || self.policy.has_to_spare(now, endpoint);
+        let again_at = entry.again_at;
+        let worth = since.filter(|since| match is_old(since) {
+            true => now >= again_at || can_be_given(),
+            false => is_spare() && can_be_given(),
+        });
         let changed = entry.demand != worth;
         entry.demand = worth;
         if changed {
@@ -173,7 +178,8 @@ impl Core {
             });
         }
         if let (Some(since), None) = (since, worth) {
-            self.endpoints.watch(endpoint, since.plus(patience(me)));
+            self.endpoints
+                .watch(endpoint, since.plus(patience(me)).max(again_at));
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ringpool::Result;
 
-use super::{Played, Seen, Stage};
+use super::{Played, Seen, Stage, is_even};
 use crate::report::Figure;
 use crate::stress::preset::Preset;
 use crate::stress::samples::Sample;
@@ -53,31 +53,4 @@ pub(super) fn judge(seen: &Seen<'_>, preset: &Preset) -> Vec<Figure> {
         Figure::told("unused_addresses_with_8", unused as f64),
         Figure::at_most("balanced_with_3_after_s", settled(1, FEWER), SETTLED),
     ]
-}
-
-/// Whether the named addresses differ by `most` connections at most and all have some, and the others
-/// have none.
-fn is_even(counts: &[u32], named: &[usize], most: usize) -> bool {
-    let (mut low, mut high) = (u32::MAX, 0);
-    for (number, &count) in counts.iter().enumerate() {
-        if named.contains(&number) {
-            (low, high) = (low.min(count), high.max(count));
-        } else if count > 0 {
-            return false;
-        }
-    }
-    low > 0 && high.saturating_sub(low) as usize <= most
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn even_is_what_the_named_ones_have_alone() {
-        assert!(is_even(&[0, 5, 6, 7], &[1, 2, 3], 2));
-        assert!(!is_even(&[0, 5, 6, 8], &[1, 2, 3], 2));
-        assert!(!is_even(&[1, 5, 6, 7], &[1, 2, 3], 2));
-        assert!(!is_even(&[0, 0, 2, 2], &[1, 2, 3], 2));
-    }
 }

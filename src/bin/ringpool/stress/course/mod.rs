@@ -101,7 +101,7 @@ impl Course {
         match self {
             Self::Steady | Self::UnevenCores => Vec::new(),
             Self::DnsChanges => dns_changes::judge(seen, preset),
-            Self::AddressDies => address_dies::judge(seen),
+            Self::AddressDies => address_dies::judge(seen, preset),
             Self::Outage => outage::judge(seen, preset),
         }
     }
@@ -265,9 +265,31 @@ impl Seen<'_> {
     }
 }
 
+/// Whether the named addresses differ by `most` connections at most and all have some, and the others
+/// have none.
+fn is_even(counts: &[u32], named: &[usize], most: usize) -> bool {
+    let (mut low, mut high) = (u32::MAX, 0);
+    for (number, &count) in counts.iter().enumerate() {
+        if named.contains(&number) {
+            (low, high) = (low.min(count), high.max(count));
+        } else if count > 0 {
+            return false;
+        }
+    }
+    low > 0 && high.saturating_sub(low) as usize <= most
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn even_is_what_the_named_ones_have_alone() {
+        assert!(is_even(&[0, 5, 6, 7], &[1, 2, 3], 2));
+        assert!(!is_even(&[0, 5, 6, 8], &[1, 2, 3], 2));
+        assert!(!is_even(&[1, 5, 6, 7], &[1, 2, 3], 2));
+        assert!(!is_even(&[0, 0, 2, 2], &[1, 2, 3], 2));
+    }
 
     #[test]
     fn settled_is_what_stays_until_the_next_mark() {
