@@ -450,7 +450,8 @@ impl PoolPolicy {
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
-        let has_more = bucket.moves.looks > 0 && bucket.counts.live() > 0;
+        // A core whose only connection is elsewhere just now may have another by then.
+        let has_more = bucket.moves.looks > 0 && bucket.is_used();
         let soon = has_more.then(|| now.plus(REFRESH_FLOOR));
         // Who failed is looked at when it may be good again, as long as there are connections.
         let next = bucket

@@ -129,7 +129,7 @@ impl Core {
         // slot.
         if !self.backend.is_watching(conn.0) {
             // Its receive is about to be armed again: no reason to close it.
-            entry.keeps_until = self.now.plus(BACK_OFF);
+            entry.keeps_until = entry.keeps_until.max(self.now.plus(BACK_OFF));
             self.unpack_later(conn, endpoint, state);
             self.stays(conn, None, is_whole);
             return self.look_at_demand_later(endpoint);

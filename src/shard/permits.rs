@@ -79,9 +79,16 @@ impl Core {
     /// The policy answers each demand by one permit, or by one connection. It may have gone to another
     /// core, or back to this one: whoever still waits is told of again.
     pub(super) fn demand_was_met(&mut self, endpoint: EndpointKey) {
-        if let Some(entry) = self.endpoints.get_mut(endpoint) {
-            entry.demand = None;
-            self.hear_notice(endpoint);
+        let Some(entry) = self.endpoints.get_mut(endpoint) else {
+            return;
+        };
+        let stood = entry.demand.take().is_some();
+        self.hear_notice(endpoint);
+        let entry = self.endpoints.get(endpoint);
+        if stood && entry.is_some_and(|entry| entry.demand.is_none()) {
+            // Nothing is told anew: what the policy still has is over.
+            let since = None;
+            self.tell(Event::Demand { endpoint, since });
         }
     }
 
@@ -94,8 +101,7 @@ impl Core {
             entry.demand = None;
             if let Some(since) = entry.shared.demand(me) {
                 let worth = since.plus(STALLED).max(now.plus(Duration::from_millis(1)));
-                let again = since.plus(patience(me)).max(now.plus(AGAIN));
-                entry.again_at = worth.min(again);
+                entry.again_at = worth.min(now.plus(AGAIN));
                 let at = entry.again_at;
                 self.endpoints.watch(endpoint, at);
             }
@@ -161,16 +167,18 @@ impl Core {
         let since = entry.shared.demand(self.links.shard());
         let me = self.links.shard();
         let is_old = |since: &Tick| now >= since.plus(patience(me));
-        let can_be_given = || now >= entry.keeps_until && entry.shared.is_claimable(me);
+        // Asked first, for who asks is told of the next slot.
+        let can_be_given = || entry.shared.is_claimable(me) && now >= entry.keeps_until;
         // What is given costs no connect: where nobody wants it, nothing is won by patience.
         let is_spare = || self.policy.has_to_spare(now, endpoint);
-        let again_at = entry.again_at;
+        let may_be_told = || now >= entry.again_at || entry.demand.is_some();
         let worth = since.filter(|since| match is_old(since) {
-            true => now >= again_at || can_be_given(),
+            true => may_be_told() || can_be_given(),
             false => is_spare() && can_be_given(),
         });
         let changed = entry.demand != worth;
         entry.demand = worth;
+        let (again_at, keeps_until) = (entry.again_at, entry.keeps_until);
         if changed {
             self.tell(Event::Demand {
                 endpoint,
@@ -178,8 +186,10 @@ impl Core {
             });
         }
         if let (Some(since), None) = (since, worth) {
-            self.endpoints
-                .watch(endpoint, since.plus(patience(me)).max(again_at));
+            let soon = [since.plus(patience(me)), keeps_until];
+            let soon = soon.into_iter().filter(|at| *at > now).min();
+            let next = soon.unwrap_or(again_at);
+            self.endpoints.watch(endpoint, next);
         }
     }
 

@@ -92,6 +92,28 @@ fn x4_x13_a_connection_that_cannot_be_sent_stays_or_closes_for_its_permit() {
 }
 
 #[test]
+fn x2_x4_a_connection_that_cannot_be_sent_is_not_tried_again_with_every_notice() {
+    seeds(20, |seed| {
+        let (world, server) = hoarders(seed, 2, 2);
+        world.set_fault(Fault::MessageFails, 10_000);
+        let ended = gets_at_once(&world, 1, 2);
+        let began = world.now();
+        for _ in 0..4_000 {
+            world.run_for(Duration::from_micros(50)).unwrap();
+            world.repeat_notices(1);
+        }
+        // Once for each 5 ms at most in which the waiter offers a slot.
+        let took = world.now() - began;
+        let tried = u128::from(world.fired(Fault::MessageFails));
+        assert!(tried >= 2, "{tried} times");
+        assert!(tried <= 1 + took.as_millis() / 5, "{tried} in {took:?}");
+        world.run().unwrap();
+        assert_eq!(sorted(&ended.borrow()), (2, Vec::new()));
+        nothing_left(&world, &[server]);
+    });
+}
+
+#[test]
 fn x10_a_connection_that_arrives_late_is_waited_for() {
     seeds(40, |seed| {
         let (world, server) = hoarders(seed, 2, 1);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Verdict};
+use super::super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return, Verdict};
 use super::super::harness::{Harness, MS};
 use super::{is_dial, with};
 use crate::error::{Error, ErrorKind};
@@ -405,6 +405,31 @@ fn d25_c15_an_address_that_is_back_gets_its_share_without_another_answer() {
     h.pass(Duration::from_secs(600));
     h.answer_all();
     assert_eq!(h.counts(ep).closed_by(CloseReason::Rebalanced), closed);
+}
+
+#[test]
+fn d25_c15_a_core_whose_only_connection_is_elsewhere_at_one_look_looks_again() {
+    let (mut h, ep, conns) = open(4, 1);
+    eject(&mut h, ep, 3);
+    restore(&mut h, ep);
+    // It has gone before the first look, and a waiter is left.
+    let limit = std::mem::take(&mut h.limit);
+    h.put_as(conns[0], Return::Discard(CloseReason::Reset));
+    let waiter = h.wait(ep);
+    h.answer_all();
+    h.pass(MS * 1_500);
+    h.answer_all();
+    assert_eq!(h.counts(ep).live(), 0);
+    h.limit = limit;
+    h.answer_all();
+    let conn = h.granted(waiter).unwrap();
+    h.put(conn);
+    // All cores have too many where it is: it moves within the looks that are left.
+    h.others = spread(&h).iter().map(|own| own * 11).collect();
+    h.pass(Duration::from_secs(5));
+    h.answer_all();
+    let moved = h.counts(ep).closed_by(CloseReason::Rebalanced);
+    assert!(moved > 0, "{:?}", h.others);
 }
 
 #[test]
