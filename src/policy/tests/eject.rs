@@ -412,15 +412,16 @@ fn d25_c15_a_core_whose_only_connection_is_elsewhere_at_one_look_looks_again() {
     let (mut h, ep, conns) = open(4, 1);
     eject(&mut h, ep, 3);
     restore(&mut h, ep);
-    // It has gone before the first look, and a waiter is left.
-    let limit = std::mem::take(&mut h.limit);
+    // Before the first look it has gone, its permit is another core's, and a waiter is left.
     h.put_as(conns[0], Return::Discard(CloseReason::Reset));
+    h.answer_all();
+    h.elsewhere = h.limit;
     let waiter = h.wait(ep);
     h.answer_all();
     h.pass(MS * 1_500);
     h.answer_all();
     assert_eq!(h.counts(ep).live(), 0);
-    h.limit = limit;
+    h.elsewhere = 0;
     h.answer_all();
     let conn = h.granted(waiter).unwrap();
     h.put(conn);
