@@ -53,7 +53,7 @@ pub enum Balance {
     /// Each address in turn, whatever it holds and weighs. Each core has turns of its own, in an
     /// order of its own.
     RoundRobin,
-    /// As [`LeastConnections`](Balance::LeastConnections), with weights of your own.
+    /// As [`LeastConnections`](Balance::LeastConnections), with 1 to 1024 weights of your own.
     Weighted(Weights),
 }
 

@@ -105,7 +105,8 @@ pub trait Protocol: 'static {
     /// Whether connections may go to another core that waits for one, instead of being closed here
     /// and opened anew there: then [`pack`](Protocol::pack) and [`unpack`](Protocol::unpack) are to be
     /// written. Asked once for each handle of an endpoint. Connections that users share stay in any
-    /// case, and so do those whose stream that `init` got is kept.
+    /// case, and so do those whose stream that `init` got is kept. Those of a pool without a protocol
+    /// always may go.
     fn changes_cores(&self) -> bool {
         false
     }
@@ -122,6 +123,31 @@ pub trait Protocol: 'static {
 
     /// Makes the state of what [`pack`](Protocol::pack) made: on the core that now has the connection,
     /// or on the same one if no other took it. `None` closes the connection.
+    ///
+    /// ```
+    /// # use ringpool::{Error, Packed, Protocol, Stream};
+    /// struct Counting;
+    /// /// What the server said, kept for the connection's life.
+    /// struct Greeting(String);
+    ///
+    /// impl Protocol for Counting {
+    ///     type State = Greeting;
+    ///     # fn key(&self) -> String { "counting".into() }
+    ///     # async fn init(&self, _: Stream) -> Result<Greeting, Error> { Ok(Greeting(String::new())) }
+    ///
+    ///     fn changes_cores(&self) -> bool {
+    ///         true
+    ///     }
+    ///
+    ///     fn pack(&self, state: Greeting) -> Result<Packed, Greeting> {
+    ///         Ok(Box::new(state.0))
+    ///     }
+    ///
+    ///     fn unpack(&self, packed: Packed) -> Option<Greeting> {
+    ///         packed.downcast().ok().map(|text| Greeting(*text))
+    ///     }
+    /// }
+    /// ```
     fn unpack(&self, _packed: Packed) -> Option<Self::State> {
         None
     }

@@ -161,7 +161,7 @@ pub(crate) struct Addresses {
     balance: Balance,
     /// Connects so far.
     turns: u64,
-    /// Those of them that this core works on.
+    /// The addresses that this core works on.
     pub(super) slice: Slice,
     /// Some were out, and are unproved.
     some_unproved: bool,

@@ -87,7 +87,7 @@ pub(crate) struct Bucket {
     pub(crate) resolve_failures: u32,
 
     pub(crate) permit: Permit,
-    /// Permits held: one per slot, and one for a parked race.
+    /// Permits held: one per connection that is this core's, and one for a parked race.
     pub(crate) permits: u32,
     /// Openings under way, each of one attempt or more.
     pub(crate) races: Vec<Race>,

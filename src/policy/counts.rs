@@ -2,7 +2,8 @@
 //! one endpoint: gauges (how many now) and counters (how many so far).
 //!
 //! Promise: idle + checking + in use + connecting + closing is the number of descriptor slots
-//! that the endpoint holds on this core, at every moment. Every update is O(1).
+//! with a connection that the endpoint holds on this core, at every moment; one that is kept for
+//! another core's connection is not among them. Every update is O(1).
 
 use super::event::CloseReason;
 
@@ -70,7 +71,7 @@ impl Counts {
         self.idle + self.checking + self.in_use
     }
 
-    /// Descriptor slots held.
+    /// Descriptor slots with a connection.
     pub(crate) fn slots(&self) -> u32 {
         self.live() + self.connecting + self.closing
     }

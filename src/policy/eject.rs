@@ -80,8 +80,7 @@ impl Probes {
 
     /// The opening `number` is for the next address that waits for one, if any; what waiters asked for
     /// (`is_waited_for`), or the balance while probes are held back, only if a connection has closed for
-    /// the probe.
-    /// Of those, that which was dialed longest ago (`turn`).
+    /// the probe. Of the addresses that wait, that which was dialed longest ago (`turn`).
     pub(crate) fn begin(
         &mut self,
         number: u64,

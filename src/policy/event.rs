@@ -68,12 +68,12 @@ pub(crate) enum Event {
     /// After [`Action::ReturnPermit`]: that permit went to another core, and this one's request is
     /// queued as before.
     StillQueued { endpoint: EndpointKey },
-    /// The answer to [`Action::Survey`]: `held` as above.
+    /// The answer to [`Action::Survey`]: `held` as in `PermitGranted`.
     Surveyed {
         endpoint: EndpointKey,
         held: Box<[u32]>,
     },
-    /// The other answer to [`Action::AcquirePermit`]: the process is at its limit. The request
+    /// The answer to [`Action::AcquirePermit`] when the process is at its limit: the request
     /// stays queued with the permits; a `PermitGranted` follows when one becomes free, unless
     /// [`Action::WithdrawPermit`] takes the request back.
     PermitQueued { endpoint: EndpointKey },

@@ -6,7 +6,7 @@
 //! counts as no connection and holds no permit. What came is handed out like what was opened here.
 //!
 //! States of the slot: Expected → Checking (it came), or Declined → free, or Declined → Claimed (one
-//! is on its way) → free.
+//! is on its way) → free, or Claimed at once (what came was not taken) → free.
 
 use super::PoolPolicy;
 use super::bucket::{Expects, Permit};

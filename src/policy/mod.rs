@@ -2,9 +2,9 @@
 //! one is opened, where to, and when one is closed.
 //!
 //! Promise: for every sequence of commands and events there is no panic; a waiter ends exactly
-//! once and in the order of arrival; a permit is held for each descriptor slot, and one more at
-//! most per endpoint that waits for a slot; the same seed and the same sequence give the same
-//! actions.
+//! once and in the order of arrival; a permit is held for each connection that is this core's, and
+//! one more at most per endpoint that waits for a slot; the same seed and the same sequence give
+//! the same actions.
 //!
 //! One endpoint's next connection comes about in steps, each only while it is still wanted:
 //! addresses (Resolve) → permit (AcquirePermit) → slot → Dial → Initialise → ready. When an

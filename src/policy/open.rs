@@ -2,11 +2,11 @@
 //!
 //! A wish becomes an opening when it has a permit; it then dials one address after the other
 //! until one is ready or all have failed, several at once if they are slow (see `race`).
-//! Openings that failed on all addresses end the round: the endpoint pauses, longer each time, and begins the next round if connections are still
-//! wanted. After the last round allowed, the waiters that had come before it get the error, if
-//! the endpoint has no connection that could serve them.
+//! Openings that failed on all addresses end the round: the endpoint pauses, longer each time, and
+//! begins the next round if connections are still wanted. After the last round allowed, the waiters
+//! that had come before it get the error, if the endpoint has no connection that could serve them.
 //!
-//! Promise: never more openings than waiters need (and `min_idle` asks for), never more than
+//! Promise: never more openings than waiters, `min_idle`, moves and probes need, never more than
 //! `max_connecting` connects, one new one per event; during a pause none begins.
 
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use crate::time::Tick;
 const LIFETIME_JITTER: u32 = 40;
 
 impl PoolPolicy {
-    /// Openings that waiters, `min_idle` and moves justify.
+    /// Openings that waiters, `min_idle`, moves and probes justify.
     pub(super) fn needed(&self, now: Tick, bucket: &Bucket) -> u32 {
         if self.draining {
             return 0;

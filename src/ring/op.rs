@@ -19,7 +19,8 @@
 //!    flight.
 //! 4. A table with operations in flight is never dropped: who cannot drain it forgets it (D10).
 //! 5. The descriptor of another ring that an entry names is kept open by the table
-//!    ([`set_door`](OpTable::set_door)) until that entry's final completion.
+//!    ([`set_door`](OpTable::set_door)) until that entry's final completion, or until the table is
+//!    leaked (see [`leak`](OpTable::leak)).
 
 use std::mem;
 use std::sync::Arc;

@@ -6,28 +6,50 @@
 use std::net::SocketAddr;
 
 use super::core::Core;
-use super::endpoints::Entry;
 use crate::policy::event::{Busy, EndpointKey, Event};
 use crate::share::{Load, Spot};
 
-impl Entry {
+/// The addresses that a core has connections to, and where the board has their figures.
+#[derive(Debug, Default)]
+pub(super) struct Joins(Vec<Join>);
+
+#[derive(Debug)]
+struct Join {
+    address: SocketAddr,
+    /// `None` while the board has no column for it.
+    spot: Option<Spot>,
+    conns: u32,
+}
+
+impl Joins {
     /// A connection to `address` begins, whose figures are at `spot`.
-    pub(super) fn joined(&mut self, address: SocketAddr, spot: Option<Spot>) {
-        let Some(spot) = spot else {
-            return;
-        };
-        match self.spots.iter_mut().find(|known| known.0 == address) {
-            Some(known) => known.2 += 1,
-            None => self.spots.push((address, spot, 1)),
+    pub(super) fn begin(&mut self, address: SocketAddr, spot: Option<Spot>) {
+        match self.0.iter_mut().find(|it| it.address == address) {
+            Some(known) => {
+                known.conns += 1;
+                known.spot = spot.or(known.spot);
+            }
+            None => self.0.push(Join {
+                address,
+                spot,
+                conns: 1,
+            }),
         }
     }
 
     /// A connection to `address` is gone; with the last one, its place belongs to nobody.
-    pub(super) fn left(&mut self, address: SocketAddr) {
-        if let Some(known) = self.spots.iter_mut().find(|known| known.0 == address) {
-            known.2 -= 1;
+    pub(super) fn end(&mut self, address: SocketAddr) {
+        if let Some(at) = self.0.iter().position(|it| it.address == address) {
+            self.0[at].conns -= 1;
+            if self.0[at].conns == 0 {
+                self.0.swap_remove(at);
+            }
         }
-        self.spots.retain(|known| known.2 > 0);
+    }
+
+    fn spot(&self, address: SocketAddr) -> Option<Spot> {
+        let known = self.0.iter().find(|it| it.address == address);
+        known.and_then(|it| it.spot)
     }
 }
 
@@ -39,8 +61,7 @@ impl Core {
             return;
         };
         for (address, busy) in all {
-            let known = entry.spots.iter().find(|known| known.0 == address);
-            let Some((_, spot, _)) = known else {
+            let Some(spot) = entry.joins.spot(address) else {
                 continue;
             };
             let load = Load {
@@ -48,7 +69,7 @@ impl Core {
                 latency: busy.latency,
             };
             let board = entry.shared.board();
-            board.publish_load(self.links.shard(), *spot, load);
+            board.publish_load(self.links.shard(), spot, load);
         }
     }
 
@@ -69,5 +90,24 @@ impl Core {
         };
         let busy = loads.iter().map(busy).collect();
         self.tell(Event::Busy { endpoint, busy });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_the_board_had_no_place_for_takes_no_other_ones_place_away() {
+        let (address, spot) = (([127, 0, 0, 1], 80).into(), Spot::at(3));
+        let mut joins = Joins::default();
+        joins.begin(address, None);
+        assert_eq!(joins.spot(address), None);
+        joins.begin(address, Some(spot));
+        joins.end(address);
+        assert_eq!(joins.spot(address), Some(spot));
+        joins.end(address);
+        assert_eq!(joins.spot(address), None);
+        assert!(joins.0.is_empty());
     }
 }

@@ -35,7 +35,7 @@ impl Use {
     }
 }
 
-/// One connection's cell. It lives from `Dial` to `Closed` (or `ConnectFailed`).
+/// One connection's cell. It lives from `Dial`, or `Received`, to `Closed` (or `ConnectFailed`).
 pub(crate) struct ConnCell {
     pub(crate) conn: ConnKey,
     pub(crate) endpoint: EndpointKey,

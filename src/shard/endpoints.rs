@@ -11,10 +11,11 @@ use std::sync::Arc;
 use crate::endpoint::Endpoint;
 use crate::error::Result;
 use crate::policy::event::EndpointKey;
-use crate::share::{Column, EndpointId, SharedEndpoint, Spot};
+use crate::share::{Column, EndpointId, SharedEndpoint};
 use crate::target::Target;
 use crate::time::Tick;
 
+use super::busy::Joins;
 use super::core::Core;
 use super::counts::{self, Totals};
 use super::deferred::Call;
@@ -42,8 +43,8 @@ pub(crate) struct Entry {
     /// When what the policy was told last had come.
     pub(super) told: Option<Tick>,
     name: PoolKey,
-    /// Where this core's figures of each address are that it has connections to, and how many.
-    pub(super) spots: Vec<(SocketAddr, Spot, u32)>,
+    /// The addresses that this core has connections to.
+    pub(super) joins: Joins,
     /// The state of the addresses that are out which the policy was told last.
     pub(super) heard: u64,
     /// The demand last told to the policy.
@@ -356,7 +357,7 @@ impl Core {
                 .map(|it| Rc::new(Held::literal(it))),
             told: None,
             name: name.clone(),
-            spots: Vec::new(),
+            joins: Joins::default(),
             heard: 0,
             demand: None,
             watched: false,
@@ -375,14 +376,14 @@ impl Core {
     pub(crate) fn board_opened(&mut self, endpoint: EndpointKey, address: SocketAddr) {
         if let Some(entry) = self.endpoints.get_mut(endpoint) {
             let spot = entry.shared.board().opened(self.links.shard(), address);
-            entry.joined(address, spot);
+            entry.joins.begin(address, spot);
         }
         self.endpoints.touch(endpoint);
     }
 
     pub(crate) fn board_closed(&mut self, endpoint: EndpointKey, address: SocketAddr) {
         if let Some(entry) = self.endpoints.get_mut(endpoint) {
-            entry.left(address);
+            entry.joins.end(address);
             entry.shared.board().closed(self.links.shard(), address);
         }
         self.endpoints.touch(endpoint);

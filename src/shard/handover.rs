@@ -3,11 +3,11 @@
 //!
 //! Promise: a connection is one core's at every moment, and so is its permit: the giver's until the
 //! receiver moves the permit under its lock, the receiver's from then on (D32). Every claim ends:
-//! taken, returned, recalled, or with the core that made it. A slot into which a descriptor may still come is
-//! nobody else's. What was not watched on the way is looked at before anybody gets it.
+//! taken, returned, recalled, or with the core that made it. A slot into which a descriptor may still
+//! come is nobody else's. What was not watched on the way is looked at before anybody gets it.
 //!
-//! States of a claim at the giver: the descriptor is sent → the parcel is sent → answered or recalled. Of a slot
-//! at the receiver: open → taken, or returned by a giver that gave up.
+//! States of a claim at the giver: the descriptor is sent → the parcel is sent → answered or recalled.
+//! Of a slot at the receiver: open → taken, or returned by a giver that gave up.
 
 mod ending;
 
@@ -79,7 +79,8 @@ impl Handover {
     /// Connections can come and go, if the kernel can send them.
     pub(super) fn open(ring: &Ring, links: &Links, config: &Config) -> Self {
         let address = ring.address().ok().filter(|_| ring.gives());
-        // Each endpoint has one claim on this core at most, and each giver that ends leaves one.
+        // Each endpoint has one claim on this core at most; what is beyond that, because givers that
+        // ended left theirs, goes back.
         let (parcels, sent) = (2 * config.max_endpoints, config.max_connections_per_shard);
         Self {
             post: address.map(|address| links.open_post(address, parcels, sent)),

@@ -51,6 +51,13 @@ struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spot(usize);
 
+#[cfg(test)]
+impl Spot {
+    pub(crate) fn at(column: usize) -> Self {
+        Self(column)
+    }
+}
+
 /// What is known of one address, all shards together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Column {

@@ -186,7 +186,7 @@ impl<W: Asker> Ledger<W> {
         Some(self.hand_on(held))
     }
 
-    /// Moves one permit from hand to hand: `from` holds it, and neither has left.
+    /// Moves one permit from hand to hand, if `from` holds it and neither has left.
     pub(super) fn pass(&mut self, from: ShardId, to: ShardId) {
         debug_assert!(self.held(from) > self.uncollected(from));
         // Either may be new here, or have left.

@@ -6,8 +6,9 @@
 //! [`Member`] that is dropped gives back all its permits, counts and requests, those who profit
 //! are woken, and only then may another shard take its index, under a new epoch.
 //!
-//! A notice is the id of an endpoint of which the shard should ask
-//! [`SharedEndpoint::take_granted`] and [`SharedEndpoint::demand`].
+//! A notice is the id of an endpoint that the shard should look at again: a grant
+//! ([`SharedEndpoint::take_granted`]), a demand ([`SharedEndpoint::demand`]), a slot, or an address
+//! that is out.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -21,7 +21,7 @@ const CHOSEN: RangeInclusive<u16> = 32_768..=60_999;
 /// A socket. It lives as long as a slot or an operation refers to it.
 pub(in crate::machine) struct Socket {
     pub(super) datagram: bool,
-    /// Where it is in a table: which ring's, and in which slot.
+    /// Where it is in tables: which ring's, and in which slot.
     pub(super) slots: Vec<(usize, u32)>,
     /// Operations that work on it, with their rings.
     pub(super) users: Vec<(usize, u64)>,
