@@ -6,8 +6,8 @@
 //! over: it asks for a permit for the next) → more attempts → won (the others are cancelled, unless
 //! waiters still need them) → gone. Where no permit, slot or place is to be had, the oldest attempt
 //! is cut short and its permit dials the next address: the first after the attempt delay, each further
-//! one after twice as long, one whose server answered after [`PATIENCE_MAX`](opening::PATIENCE_MAX), which is the longest.
-//! What was cut so gets a second try, without hurry, when all others have failed. Where no address that
+//! one after twice as long, one whose server answered after
+//! [`PATIENCE_MAX`](opening::PATIENCE_MAX), which is the longest. What was cut so gets a second try, without hurry, when all others have failed. Where no address that
 //! is left may have one attempt more, an opening ends, and begins anew when an attempt has ended.
 //!
 //! Promise: attempts begin [`ATTEMPT_DELAY`] apart, or at once when one failed, and those under way

@@ -4,8 +4,9 @@
 //! Promise: cancel hard-linked to close, in one submission (D24); the slot is free after the close
 //! and every other operation on it are final (D25); what the cancel missed, because it was between
 //! two states in the kernel, is cancelled again by its identity. A connection that another ring may
-//! have too is shut down first, because closing one of two descriptors ends nothing. After [`Ring::close`] the caller
-//! hears of the slot only `WriteDone` and then one `Closed`: what was queued before is not told.
+//! have too is shut down first, because closing one of two descriptors ends nothing. After
+//! [`Ring::close`] the caller hears of the slot only `WriteDone` and then one `Closed`: what was
+//! queued before is not told.
 
 #![allow(unsafe_code)]
 

@@ -168,6 +168,7 @@ impl Stage<'_> {
     /// Waits until so much time has passed since the start, and marks what comes then.
     fn mark(&self, at: Duration, what: &'static str) -> Mark {
         let left = (self.started + at).saturating_duration_since(Instant::now());
+        // bounded: until the time that the mark is for.
         std::thread::sleep(left);
         Mark {
             at: self.started.elapsed(),

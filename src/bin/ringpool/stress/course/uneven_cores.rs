@@ -77,10 +77,12 @@ fn work(stage: &Stage<'_>, held: Held, played: &mut Played) -> Result<f64> {
     clear(stage)?;
     if held == Held::Elsewhere {
         fill(stage)?;
+        // bounded: until the other cores are in use no more.
         std::thread::sleep(REST);
     }
     let began = stage.started.elapsed();
     let clients = stage.start_on(1)?;
+    // bounded: this is the time that is measured.
     std::thread::sleep(WORK);
     let what = match held {
         Held::Nowhere => "the limit to itself",
