@@ -4,7 +4,7 @@
 //! were opened at worst, those included that the others had opened before.
 //! Both are done in turn and compared in pairs, so that what else the machine does meets both; the
 //! median counts. On a machine that does much else a median of few pairs may be off by a half: where it
-//! is too much, more pairs are added, up to three times as many.
+//! is too much, more pairs are added, up to five times as many.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ pub(super) fn play(stage: &Stage<'_>) -> Result<Played> {
     };
     let (mut ratios, mut most) = (Vec::new(), 0_u64);
     let is_too_much = |ratios: &[f64]| median(ratios.to_vec()) > SLOWER;
-    while ratios.len() < ROUNDS || is_too_much(&ratios) && ratios.len() < 3 * ROUNDS {
+    while ratios.len() < ROUNDS || is_too_much(&ratios) && ratios.len() < 5 * ROUNDS {
         let alone = work(stage, Held::Nowhere, &mut played)?;
         let before = created(stage)?;
         let shared = work(stage, Held::Elsewhere, &mut played)?;
