@@ -62,6 +62,19 @@ async fn in_turn(endpoint: EndpointHandle, n: u32, rounds: u32) -> Result<Vec<u3
     Ok(numbers)
 }
 
+/// Whether the sorted numbers are those of connections that each counted from 1, without a gap.
+fn are_runs(numbers: &[u32]) -> bool {
+    let counts: Vec<usize> = numbers.chunk_by(|a, b| a == b).map(<[u32]>::len).collect();
+    let last = numbers.last().map_or(0, |last| *last as usize);
+    counts.len() == last && counts.is_sorted_by(|a, b| a >= b)
+}
+
+#[test]
+fn a_number_that_is_missing_or_repeated_is_no_run() {
+    assert!(are_runs(&[1, 2, 3]) && are_runs(&[1, 1, 2, 2, 3]));
+    assert!(!are_runs(&[1, 2, 2]) && !are_runs(&[1, 3]) && !are_runs(&[2, 3]));
+}
+
 /// Two cores want the one connection of each endpoint by turns. `RINGPOOL_HANDOVERS` says how often
 /// connections change cores altogether.
 #[test]
@@ -97,10 +110,10 @@ fn a_stream_goes_on_where_it_was_however_often_its_connection_changes_cores() {
     for (n, (ours, theirs)) in numbers[0].iter().zip(&numbers[1]).enumerate() {
         let mut both: Vec<u32> = ours.iter().chain(theirs).copied().collect();
         both.sort_unstable();
-        let expected: Vec<u32> = (1..=2 * rounds).collect();
-        assert_eq!(both, expected, "messages of endpoint {n}");
+        assert_eq!(both.len() as u32, 2 * rounds, "messages of endpoint {n}");
+        assert!(are_runs(&both), "messages of endpoint {n}: {both:?}");
     }
-    let (handed_over, opened) = shards
+    let (handed_over, opened, stood_still) = shards
         .run_on(0, move || async move {
             let pool = Pool::local()?;
             let all = pool.all_stats();
@@ -108,16 +121,21 @@ fn a_stream_goes_on_where_it_was_however_often_its_connection_changes_cores() {
                 |of: fn(&ringpool::Stats) -> u64| all.iter().map(|(_, it)| of(it)).sum::<u64>();
             assert_eq!(sum(|it| it.handed_over), sum(|it| it.received));
             assert_eq!(sum(|it| it.created - it.closed), u64::from(ENDPOINTS));
-            Ok::<_, Error>((sum(|it| it.handed_over), sum(|it| it.created)))
+            let stood_still = sum(|it| it.closed_by(CloseReason::Demand));
+            assert_eq!(sum(|it| it.closed), stood_still);
+            Ok::<_, Error>((sum(|it| it.handed_over), sum(|it| it.created), stood_still))
         })
         .unwrap()
         .wait()
         .unwrap()
         .unwrap();
     println!("{handed_over} connections changed cores, {opened} were opened");
-    assert_eq!(opened, u64::from(ENDPOINTS), "opened anew");
+    // A core that gets no processor for 250 ms is helped by a close: on a machine that does much else
+    // that happens, mostly while all begin.
+    assert_eq!(opened, u64::from(ENDPOINTS) + stood_still, "opened anew");
+    assert!(stood_still <= u64::from(wanted) / 10, "{stood_still}");
     assert!(handed_over > u64::from(wanted) * 8 / 10, "{handed_over}");
-    assert_eq!(server.accepted(), ENDPOINTS as usize);
+    assert_eq!(server.accepted() as u64, opened);
 }
 
 #[test]
