@@ -4,45 +4,68 @@
 //! Promise: contenders take turns, repetition by repetition; what is shown is the median, with the
 //! least and the most; each does the work it claims, which is checked and not measured.
 
+mod args;
+mod bare;
+mod checkout;
+mod connect;
+mod dial;
+mod harness;
+mod idle;
 mod resolve;
-mod result;
+mod roundtrip;
+mod scale;
+mod serve;
+mod spike;
+mod stale;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
-use result::Row;
+use args::{Args, Job};
+use harness::Workload;
+use harness::record::{self, Count};
+use harness::row::Row;
 
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const USAGE: &str = "\
-Usage: ringpool-peers [--workload W] [--short] [--json FILE]
-
-  --workload W  run this one alone; there is: resolve
-  --short       a tenth of the work: for CI, not for figures
-  --json FILE   write the rows to FILE
-
-Exit status: 0 if all ran, 1 if anything failed, 2 for bad arguments.";
-
-struct Args {
-    workload: Option<String>,
-    is_short: bool,
-    json: Option<PathBuf>,
-}
+const WORKLOADS: &[&Workload] = &[
+    &checkout::WORKLOAD,
+    &roundtrip::WORKLOAD,
+    &stale::WORKLOAD,
+    &spike::WORKLOAD,
+    &connect::WORKLOAD,
+    &idle::WORKLOAD,
+    &scale::WORKLOAD,
+    &resolve::WORKLOAD,
+];
 
 fn main() -> ExitCode {
-    let args = match parse(std::env::args().skip(1)) {
-        Ok(Some(args)) => args,
-        Ok(None) => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
+    let names: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+    let job = match args::parse(std::env::args().skip(1), &names) {
+        Ok(job) => job,
         Err(message) => {
-            eprintln!("ringpool-peers: {message}\n\n{USAGE}");
+            eprintln!("ringpool-peers: {message}\n\n{}", usage(&names));
             return ExitCode::from(2);
         }
     };
-    match run(&args) {
+    let ended = match job {
+        Job::Help => {
+            println!("{}", usage(&names));
+            Ok(())
+        }
+        Job::Compare(args) => compare(&args),
+        Job::Child {
+            workload,
+            entry,
+            settings,
+        } => match WORKLOADS.iter().find(|known| known.name == workload) {
+            Some(workload) => harness::workload::work(workload, &entry, &settings),
+            None => Err("there is no such workload".into()),
+        },
+        Job::Serve(service) => serve::serve(&service),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ringpool-peers: {error}");
@@ -51,34 +74,88 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
-    let mut args = Args {
-        workload: None,
-        is_short: false,
-        json: None,
-    };
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or(format!("{word} needs a value"));
-        match &*word {
-            "--workload" => args.workload = Some(value()?),
-            "--short" => args.is_short = true,
-            "--json" => args.json = Some(value()?.into()),
-            "--help" | "-h" => return Ok(None),
-            _ => return Err(format!("unknown argument {word:?}")),
-        }
+fn usage(names: &[&str]) -> String {
+    format!(
+        "\
+Usage: ringpool-peers [--workload W] [--case C] [--short] [--json FILE]
+                      [--html FILE] [--markdown FILE] [--record FILE] [--check FILE]
+
+  --workload W  run this one alone; there are: {}
+  --case C      run only cases with C in their names
+  --short       less work and fewer cases, three repetitions: for CI, not for figures
+  --json FILE   write the rows to FILE
+  --html FILE   write them to FILE as a page
+  --markdown FILE
+                write them to FILE as tables for docs/performance.md
+  --record FILE write what is counted and not timed to FILE; of a count that is there already,
+                the greater one stays
+  --check FILE  fail if a count is worse than in that FILE, made as this run is (--short or not)
+
+Exit status: 0 if all ran, 1 if anything failed or is worse, 2 for bad arguments.",
+        names.join(", ")
+    )
+}
+
+fn compare(args: &Args) -> Outcome<()> {
+    // A file that cannot be read is known before anything runs.
+    let record = args.check.as_deref().map(read).transpose()?;
+    let mut rows = Vec::new();
+    for workload in WORKLOADS.iter().filter(|it| args.runs(it.name)) {
+        let show = |rows: &[Row]| print!("{}", harness::table::table(rows));
+        rows.extend(workload.run(args.is_short, |case| args.has_case(case), show)?);
     }
-    match args.workload.as_deref() {
-        None | Some("resolve") => Ok(Some(args)),
-        Some(other) => Err(format!("--workload: there is no {other:?}")),
+    keep(args, &rows)?;
+    record.map_or(Ok(()), |record| judge(args, &record, &rows))
+}
+
+/// Writes the files that were asked for.
+fn keep(args: &Args, rows: &[Row]) -> Outcome<()> {
+    if let Some(path) = &args.json {
+        write(path, &(serde_json::to_string_pretty(&rows)? + "\n"))?;
+    }
+    if let Some(path) = &args.html {
+        write(path, &harness::html::page(rows))?;
+    }
+    if let Some(path) = &args.markdown {
+        write(path, &harness::markdown::page(rows))?;
+    }
+    if let Some(path) = &args.record {
+        let before = if path.exists() {
+            read(path)?
+        } else {
+            Vec::new()
+        };
+        let counts = record::add(before, rows);
+        write(path, &(serde_json::to_string_pretty(&counts)? + "\n"))?;
+    }
+    Ok(())
+}
+
+fn judge(args: &Args, record: &[Count], rows: &[Row]) -> Outcome<()> {
+    // A case with more threads than cores is none; without strace no calls are counted.
+    let is_case = |name: &str, case: &str| {
+        let mut workloads = WORKLOADS.iter().filter(|workload| workload.name == name);
+        workloads.any(|it| (it.cases)(args.is_short).iter().any(|one| one.name == case))
+    };
+    let has_strace = harness::strace::is_there();
+    let ran = |workload: &str, case: &str, unit: &str| {
+        let counted = has_strace || unit != harness::workload::CALLS.unit;
+        args.runs(workload) && args.has_case(case) && is_case(workload, case) && counted
+    };
+    let verdict = record::check(record, rows, ran);
+    print!("\n{}", verdict.text);
+    match verdict.faults {
+        0 => Ok(()),
+        faults => Err(format!("{faults} counts are worse than the record").into()),
     }
 }
 
-fn run(args: &Args) -> Outcome<()> {
-    let rows: Vec<Row> = resolve::run(args.is_short)?;
-    print!("{}", result::table(&rows));
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_string_pretty(&rows)? + "\n")
-            .map_err(|error| format!("writing {}: {error}", path.display()))?;
-    }
-    Ok(())
+fn read(path: &Path) -> Outcome<Vec<Count>> {
+    let read = || Outcome::Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?);
+    read().map_err(|error| format!("reading {}: {error}", path.display()).into())
+}
+
+fn write(path: &Path, text: &str) -> Outcome<()> {
+    std::fs::write(path, text)
+        .map_err(|error| format!("writing {}: {error}", path.display()).into())
 }

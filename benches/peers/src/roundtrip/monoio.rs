@@ -1,0 +1,49 @@
+//! monoio over io_uring.
+
+use monoio::io::{AsyncReadRentExt as _, AsyncWriteRentExt as _};
+use monoio::net::TcpStream;
+use monoio::{IoUringDriver, RuntimeBuilder};
+
+use super::line::{Line, Shelf, client, shelf};
+use super::{Meter, phases};
+use crate::Outcome;
+use crate::harness::{Figures, Settings};
+
+impl Line for TcpStream {
+    async fn echo(&mut self, message: Vec<u8>) -> Outcome<Vec<u8>> {
+        let (written, message) = self.write_all(message).await;
+        written?;
+        let (read, message) = self.read_exact(message).await;
+        read?;
+        Ok(message)
+    }
+}
+
+pub fn run(settings: &Settings) -> Outcome<Figures> {
+    let builder = RuntimeBuilder::<IoUringDriver>::new().with_entries(4096);
+    let mut runtime = builder.build()?;
+    runtime.block_on(async {
+        let mut meter = Meter::new();
+        let mut lines = Vec::new();
+        for _ in 0..settings.connections {
+            let stream = TcpStream::connect_addr(settings.server()?).await?;
+            stream.set_nodelay(true)?;
+            lines.push(stream);
+        }
+        let lines = shelf(lines);
+        for times in phases(settings) {
+            meter.start();
+            phase(&lines, settings, times).await?;
+        }
+        Outcome::Ok(meter.figures(settings))
+    })
+}
+
+async fn phase(lines: &Shelf<TcpStream>, settings: &Settings, times: usize) -> Outcome<()> {
+    let start = |_| monoio::spawn(client(lines.clone(), settings.bytes, times));
+    let clients: Vec<_> = (0..settings.connections).map(start).collect();
+    for client in clients {
+        client.await?;
+    }
+    Ok(())
+}
