@@ -116,3 +116,58 @@ pub(super) fn missing_tests(text: &str, files: &[File]) -> Vec<String> {
         .map(|name| format!("docs/safety.md names the test {name}, which does not exist"))
         .collect()
 }
+
+/// The public fields of a struct with their defaults, as its documentation has them.
+pub(super) fn settings(source: &str, name: &str) -> Vec<(String, String)> {
+    let start = format!("pub struct {name} {{");
+    let lines = source.lines().skip_while(|line| *line != start).skip(1);
+    let mut documentation = String::new();
+    let mut settings = Vec::new();
+    for line in lines.take_while(|line| *line != "}") {
+        let line = line.trim_start();
+        if let Some(text) = line.strip_prefix("///") {
+            documentation += text;
+        } else if let Some((field, _)) = line
+            .strip_prefix("pub ")
+            .and_then(|rest| rest.split_once(':'))
+        {
+            settings.push((field.to_owned(), default_of(&documentation)));
+            documentation.clear();
+        }
+    }
+    settings
+}
+
+/// What stands behind the last "Default", up to the end of its clause.
+fn default_of(documentation: &str) -> String {
+    let Some((_, text)) = documentation.rsplit_once("Default") else {
+        return "none".into();
+    };
+    // Not the `default` of a path.
+    let text = text.trim_start_matches(':').trim();
+    let ends = [". ", ": "].iter().filter_map(|end| text.find(end));
+    let clause = &text[..ends.min().unwrap_or(text.len())];
+    clause.trim_end_matches('.').replace(['[', ']', '`'], "")
+}
+
+/// Settings that no row of a table begins with, or that it gives another default.
+pub(super) fn missing_settings(text: &str, settings: &[(String, String)]) -> Vec<String> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+    let rows: Vec<(&str, String)> = rows
+        .filter_map(|row| row.split_once("` | "))
+        .map(|(field, rest)| {
+            let default = rest.split(" |").next().unwrap_or_default();
+            (field, default.replace('`', ""))
+        })
+        .collect();
+    let problem =
+        |(field, default): &(String, String)| match rows.iter().find(|(name, _)| name == field) {
+            None => Some(format!("docs/tuning.md has no row for `{field}`")),
+            Some((_, said)) if said != default => Some(format!(
+                "docs/tuning.md: the default of `{field}` is {said:?}, its documentation says \
+                 {default:?}"
+            )),
+            Some(_) => None,
+        };
+    settings.iter().filter_map(problem).collect()
+}

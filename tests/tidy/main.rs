@@ -12,8 +12,8 @@ mod source;
 use std::path::{Path, PathBuf};
 
 use documents::{
-    broken_links, dependencies, missing_names, missing_tests, patches_that_do_not_apply, refusal,
-    source_entries, test_entries,
+    broken_links, dependencies, missing_names, missing_settings, missing_tests,
+    patches_that_do_not_apply, refusal, settings, source_entries, test_entries,
 };
 use faults::Table;
 use rules::*;
@@ -300,6 +300,39 @@ fn documents_tell_the_truth_about_files() {
     problems.extend(missing_names("docs/testing.md", &tests, &test_entries()));
     problems.extend(missing_tests(&read(Path::new("docs/safety.md")), &tree()));
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+/// Every setting has its row in docs/tuning.md, with the default that its documentation gives it.
+#[test]
+fn every_setting_is_explained() {
+    let page = read(Path::new("docs/tuning.md"));
+    let mut problems = Vec::new();
+    for (file, name, least) in [
+        ("src/config.rs", "Config", 35),
+        ("src/resolver/options.rs", "ResolverOptions", 6),
+    ] {
+        let settings = settings(&read(Path::new(file)), name);
+        assert!(settings.len() >= least, "{name}: {settings:?}");
+        problems.extend(missing_settings(&page, &settings));
+    }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn the_check_of_settings_can_fail_and_can_pass() {
+    let source = "/// All.\npub struct S {\n    /// So many, [`S::default`]. Default 4: it is enough.\n    \
+                  pub a: u8,\n    /// Which. Default:\n    /// [`B::One`].\n    pub b: B,\n    \
+                  /// Told.\n    pub c: C,\n    d: D,\n}\npub struct T {\n    pub e: E,\n}\n";
+    let found = settings(source, "S");
+    let pair = |field: &str, default: &str| (field.to_owned(), default.to_owned());
+    assert_eq!(
+        found,
+        [pair("a", "4"), pair("b", "B::One"), pair("c", "none")]
+    );
+    let good = "| `a` | 4 | more |\n| `b` | `B::One` | no |\n| `c` | none |";
+    assert_eq!(missing_settings(good, &found), Vec::<String>::new());
+    let bad = "`a` and\n| `b` | `B::Two` | no |\n| `c` | none | yes |";
+    assert_eq!(missing_settings(bad, &found).len(), 2);
 }
 
 #[test]

@@ -203,7 +203,8 @@ fn test_modules(file: &File) -> Vec<String> {
     declared.map(|name| format!("{folder}/{name}/")).collect()
 }
 
-/// Files with an extension under a folder of the tree, as paths from the root, sorted.
+/// Files with an extension under a folder of the tree, as paths from the root, sorted; but none of
+/// those that a build has put there.
 pub(super) fn files_under(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from(folder)];
@@ -214,7 +215,7 @@ pub(super) fn files_under(folder: &str, extension: &str) -> Vec<PathBuf> {
         for entry in entries {
             let path = folder.join(entry.expect("an entry of a folder").file_name());
             if root().join(&path).is_dir() {
-                folders.push(path);
+                folders.extend((!path.ends_with("target")).then_some(path));
             } else if path.extension().is_some_and(|found| found == extension) {
                 found.push(path);
             }
