@@ -27,6 +27,9 @@
 //! per connection; [`Stats`] tells what the pool holds and why it closed what it does not.
 
 mod balance;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod config;
 mod conn;
 mod dns;

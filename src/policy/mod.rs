@@ -12,6 +12,8 @@
 
 mod backoff;
 mod balance;
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
 mod bucket;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod bytes;
@@ -405,7 +407,7 @@ impl PoolPolicy {
     }
 
     /// Where the connection goes.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) fn address(&self, conn: ConnKey) -> Option<std::net::SocketAddr> {
         Some(self.conns.get(conn.0)?.address)
     }

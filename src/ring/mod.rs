@@ -13,6 +13,8 @@
 mod address;
 #[cfg(feature = "sim")]
 mod audit;
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
 pub(crate) mod budget;
 mod buffers;
 pub(crate) mod clock;

@@ -6,6 +6,8 @@
 //! bounded; what a core held is taken back when it ends, and a core that takes over its number
 //! starts from nothing.
 
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
 mod board;
 mod eject;
 mod endpoint;

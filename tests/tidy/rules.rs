@@ -16,7 +16,8 @@ const LAYERS: [&[&str]; 6] = [
     &["ring", "machine"],
     &["host", "shard", "local", "shards", "group"],
     &[
-        "pool", "resolved", "conn", "stats", "protocol", "stream", "sim", "fuzzing", "lib", "bin",
+        "pool", "resolved", "conn", "stats", "protocol", "stream", "sim", "bench", "fuzzing",
+        "lib", "bin",
     ],
 ];
 

@@ -135,7 +135,6 @@ fn nothing_of_a_stream_is_lost_or_repeated_while_it_changes_rings() {
             }
         }
     }
-    println!("given {given} times");
     assert!(given > 0);
     drop(writer.join().unwrap());
     rings[own].close_wait(here);

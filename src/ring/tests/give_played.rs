@@ -328,7 +328,6 @@ fn x4_x10_x13_k14_whatever_becomes_of_messages_no_byte_and_no_connection_is_lost
         }
         drop(failing);
     }
-    println!("{told:?}");
     let often = |what: &str| told.get(what).is_some_and(|count| *count > 20);
     assert!(
         ["given", "failed", "MessageFails", "MessageLate"]

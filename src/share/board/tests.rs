@@ -189,45 +189,6 @@ mod by_hand {
         assert_eq!(board.columns().len(), MAX_ADDRESSES);
         assert!(board.columns().iter().all(|column| column.open == 0));
     }
-
-    /// Prints what a look costs, for docs/cores.md.
-    #[test]
-    fn what_a_look_costs() {
-        for shards in [2, 8, 64, 128] {
-            for count in [4, 16, 128] {
-                let board = Board::new(shards);
-                let addresses: Vec<_> = (0..count).map(address).collect();
-                for n in 0..shards {
-                    for &address in &addresses {
-                        board.opened(shard(n), address).unwrap();
-                    }
-                }
-                let began = std::time::Instant::now();
-                for _ in 0..20 {
-                    let totals = board.totals(&addresses);
-                    assert!(totals.iter().all(|&total| total == shards as u32));
-                }
-                let took = began.elapsed() / 20;
-                println!("{shards} shards, {count} addresses: {took:?}");
-            }
-            let board = Board::new(shards);
-            let rounds = 10_000;
-            let spot = board.opened(shard(0), address(1)).unwrap();
-            (1..shards).for_each(|n| _ = board.opened(shard(n), address(1)));
-            let began = std::time::Instant::now();
-            for n in 0..rounds {
-                board.publish_load(shard(0), spot, load(n, 1));
-                board.publish_wait(shard(0), since(u64::from(n)));
-            }
-            let written = began.elapsed() / rounds;
-            let began = std::time::Instant::now();
-            for _ in 0..rounds {
-                std::hint::black_box(board.wait_elsewhere(shard(0)));
-            }
-            let read = began.elapsed() / rounds;
-            println!("{shards} shards: {written:?} to write load and wait, {read:?} to read waits");
-        }
-    }
 }
 
 #[cfg(ringpool_loom)]

@@ -32,35 +32,6 @@ mod by_hand {
         permits
     }
 
-    /// Prints what they cost when nobody else wants the lock, for docs/cores.md.
-    #[test]
-    fn what_a_permit_and_a_claim_cost() {
-        let rounds = 10_000;
-        for shards in [2, 64] {
-            let permits = Permits::new(1_000);
-            (0..shards).for_each(|n| _ = permits.acquire(shard(n), at(0)));
-            let began = std::time::Instant::now();
-            for _ in 0..rounds {
-                permits.acquire(shard(0), at(1));
-                permits.release(shard(0));
-            }
-            let permit = began.elapsed() / rounds;
-            let permits = full(1);
-            let slot = Key::new(7, 0);
-            let began = std::time::Instant::now();
-            for round in 0..rounds as usize {
-                let (from, to) = (shard(round % 2), shard((round + 1) % 2));
-                permits.acquire(to, at(1));
-                permits.expect(to, slot);
-                let claim = permits.claim(from, at(1)).0.unwrap();
-                assert!(permits.transfer(from, claim, None).0);
-                permits.unclaim(from, claim);
-            }
-            let moved = began.elapsed() / rounds;
-            println!("{shards} shards: a permit {permit:?}, one that moves {moved:?}");
-        }
-    }
-
     #[test]
     fn a_freed_permit_goes_to_the_shard_that_waited_longest() {
         let permits = full(2);
