@@ -15,6 +15,8 @@ use crate::harness::{child, cpu};
 
 /// Longer than any case; who forgets a server does not keep it.
 const LIFE: Duration = Duration::from_secs(1800);
+/// What a late echo takes.
+const LATE: Duration = Duration::from_millis(1);
 const BACKLOG: i32 = 4096;
 /// A message that begins like this ends [`SOME`] other connections; it comes back when that is
 /// under way.
@@ -73,6 +75,9 @@ fn run(ring: &mut Bare, service: Service) -> Outcome<()> {
                         .is_some_and(|buffer| buffer[..n].starts_with(END_SOME))
                     {
                         end_some(ring, &lanes, lane)?;
+                    }
+                    if service.kind == Kind::Late {
+                        std::thread::sleep(LATE);
                     }
                     ring.send(lane, n, None, limit())?;
                 }

@@ -16,6 +16,8 @@ const START: Duration = Duration::from_secs(30);
 pub enum Kind {
     /// Sends back what comes.
     Echo,
+    /// The same, so late that whoever waits for it sleeps: for one connection.
+    Late,
     /// The same, and closes what was idle for a random time below 10 ms.
     Fickle,
 }

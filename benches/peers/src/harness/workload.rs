@@ -157,6 +157,18 @@ impl Workload {
             );
             return Ok(());
         }
+        // Whether one client sleeps before its echo is there depends on who runs when, and a sleep
+        // costs calls: it always does.
+        let bytes = settings.bytes;
+        let kind = Kind::Late;
+        let late = (settings.connections == 1).then(|| Server::start(Service { kind, bytes }));
+        let late = late.transpose()?;
+        let settings = &Settings {
+            server: late
+                .as_ref()
+                .map_or(settings.server, |late| Some(late.address)),
+            ..*settings
+        };
         for (n, entry) in self.entries.iter().enumerate() {
             let calls = |count| -> Outcome<u64> {
                 let settings = Settings { count, ..*settings };

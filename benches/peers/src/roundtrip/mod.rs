@@ -75,7 +75,10 @@ pub const WORKLOAD: Workload = Workload {
     server: Some(Kind::Echo),
     cases,
     repetitions: 5,
-    traced: |settings| (settings.connections * 2).max(2000),
+    traced: |settings| match settings.connections {
+        1 => 250,
+        connections => (connections * 2).max(2000),
+    },
 };
 
 fn cases(is_short: bool) -> Vec<Case> {
