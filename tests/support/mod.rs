@@ -93,8 +93,8 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Who sees that it was accepted finds it counted.
     fn opened(&self, server: SocketAddr, streams: &Streams) {
-        self.accepted.fetch_add(1, Ordering::SeqCst);
         let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
         let limit = self.limit.load(Ordering::SeqCst);
         if limit > 0 && open > limit {
@@ -103,6 +103,7 @@ impl Counters {
             let held = held_by_clients(server, &clients.collect::<Vec<_>>());
             self.most_held.fetch_max(held, Ordering::SeqCst);
         }
+        self.accepted.fetch_add(1, Ordering::SeqCst);
     }
 }
 
