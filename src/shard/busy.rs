@@ -16,35 +16,51 @@ pub(super) struct Joins(Vec<Join>);
 #[derive(Debug)]
 struct Join {
     address: SocketAddr,
-    /// `None` while the board has no column for it.
+    /// Where the board counts some of them.
     spot: Option<Spot>,
-    conns: u32,
+    counted: u32,
+    /// Those that came while the board had no column for the address.
+    uncounted: u32,
 }
 
 impl Joins {
-    /// A connection to `address` begins, whose figures are at `spot`.
+    /// A connection to `address` begins, which the board counts at `spot`.
     pub(super) fn begin(&mut self, address: SocketAddr, spot: Option<Spot>) {
-        match self.0.iter_mut().find(|it| it.address == address) {
-            Some(known) => {
-                known.conns += 1;
-                known.spot = spot.or(known.spot);
+        let at = match self.0.iter().position(|it| it.address == address) {
+            Some(at) => at,
+            None => {
+                self.0.push(Join {
+                    address,
+                    spot: None,
+                    counted: 0,
+                    uncounted: 0,
+                });
+                self.0.len() - 1
             }
-            None => self.0.push(Join {
-                address,
-                spot,
-                conns: 1,
-            }),
+        };
+        let join = &mut self.0[at];
+        match spot {
+            Some(_) => (join.spot, join.counted) = (spot, join.counted + 1),
+            None => join.uncounted += 1,
         }
     }
 
-    /// A connection to `address` is gone; with the last one, its place belongs to nobody.
-    pub(super) fn end(&mut self, address: SocketAddr) {
-        if let Some(at) = self.0.iter().position(|it| it.address == address) {
-            self.0[at].conns -= 1;
-            if self.0[at].conns == 0 {
-                self.0.swap_remove(at);
-            }
+    /// A connection to `address` is gone. Whether the board must count one less: those that it did
+    /// not count go first, or its column would go to another address while this one has connections.
+    pub(super) fn end(&mut self, address: SocketAddr) -> bool {
+        let Some(at) = self.0.iter().position(|it| it.address == address) else {
+            return false;
+        };
+        let join = &mut self.0[at];
+        let was_counted = join.uncounted == 0;
+        match was_counted {
+            true => join.counted -= 1,
+            false => join.uncounted -= 1,
         }
+        if join.counted + join.uncounted == 0 {
+            self.0.swap_remove(at);
+        }
+        was_counted
     }
 
     fn spot(&self, address: SocketAddr) -> Option<Spot> {
@@ -98,16 +114,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_that_the_board_had_no_place_for_takes_no_other_ones_place_away() {
+    fn a_connection_that_the_board_does_not_count_takes_no_other_ones_place_away() {
         let (address, spot) = (([127, 0, 0, 1], 80).into(), Spot::at(3));
         let mut joins = Joins::default();
         joins.begin(address, None);
         assert_eq!(joins.spot(address), None);
         joins.begin(address, Some(spot));
-        joins.end(address);
+        assert!(!joins.end(address), "the board has never counted it");
         assert_eq!(joins.spot(address), Some(spot));
-        joins.end(address);
+        assert!(joins.end(address));
         assert_eq!(joins.spot(address), None);
-        assert!(joins.0.is_empty());
+        assert!(joins.0.is_empty() && !joins.end(address));
     }
 }

@@ -382,8 +382,9 @@ impl Core {
     }
 
     pub(crate) fn board_closed(&mut self, endpoint: EndpointKey, address: SocketAddr) {
-        if let Some(entry) = self.endpoints.get_mut(endpoint) {
-            entry.joins.end(address);
+        if let Some(entry) = self.endpoints.get_mut(endpoint)
+            && entry.joins.end(address)
+        {
             entry.shared.board().closed(self.links.shard(), address);
         }
         self.endpoints.touch(endpoint);

@@ -1,7 +1,7 @@
 //! One of four addresses refuses, then answers nobody, then returns.
 //!
-//! Promise of the pool: no get fails while another address lives, an address that returns is in use again
-//! within two seconds, and soon after that has as many connections as the others.
+//! Promise of the pool: no get fails while another address lives, an address that returns is in use
+//! again within two seconds, and soon after that has as many connections as the others.
 //!
 //! Connections live as long as they can, so nobody opens any for the clients' sake: the pool must find
 //! out by itself that the address is back.
