@@ -75,6 +75,11 @@ impl<P: Protocol> Conn<P> {
     /// Gives the connection back at a message boundary. It is reused if no write is unfinished, no
     /// byte unread and no error was seen; flush first if no answer was awaited.
     pub fn release(mut self) {
+        if self.state.is_none() && !self.shared {
+            // Nobody is to be told before it is taken back.
+            self.returned = true;
+            return self.stream.shard().release(self.stream.conn());
+        }
         let how = match self.shared {
             true => self.stream.shard().judge_share(self.stream.conn()),
             false => self.stream.shard().judge(self.stream.conn()),

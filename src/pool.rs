@@ -14,7 +14,7 @@ use crate::conn::Conn;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::local;
-use crate::policy::event::{ConnKey, Return, WaiterKey};
+use crate::policy::event::{Return, WaiterKey};
 use crate::protocol::{Erased, Plain, Protocol, typed_state};
 use crate::resolved::{Resolved, Resolving};
 use crate::shard::{Checkout, EndpointRef, Gotten, Shard, ShardStats, Trace};
@@ -308,7 +308,7 @@ impl<P: Protocol> EndpointHandle<P> {
     pub fn try_get(&self) -> Result<Option<Conn<P>>> {
         self.shard
             .try_get(&self.inner)?
-            .map(|conn| self.conn(conn, true))
+            .map(|checkout| self.conn(checkout, true))
             .transpose()
     }
 
@@ -349,8 +349,8 @@ impl<P: Protocol> EndpointHandle<P> {
         self.shard.clear(&self.inner);
     }
 
-    fn conn(&self, conn: ConnKey, reused: bool) -> Result<Conn<P>> {
-        let Checkout { at, state, shared } = self.shard.checkout(conn);
+    fn conn(&self, checkout: Checkout, reused: bool) -> Result<Conn<P>> {
+        let Checkout { at, state, shared } = checkout;
         let stream = Stream::new(self.shard.clone(), at);
         let state = state.map(typed_state::<P>).transpose()?;
         let conn = Conn::new(stream, self.protocol.clone(), state, reused, shared);
@@ -402,18 +402,20 @@ impl<P: Protocol> Future for Get<'_, P> {
         let unit = ready!(self.handle.shard.host().poll_unit(cx));
         let gotten = ready!(self.poll_gotten(cx));
         unit.spend();
-        Poll::Ready(gotten.and_then(|(conn, reused)| self.handle.conn(conn, reused)))
+        Poll::Ready(gotten.and_then(|(checkout, reused)| self.handle.conn(checkout, reused)))
     }
 }
 
 impl<P: Protocol> Get<'_, P> {
-    fn poll_gotten(&mut self, cx: &mut Context<'_>) -> Poll<Result<(ConnKey, bool)>> {
+    fn poll_gotten(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Checkout, bool)>> {
         let shard = &self.handle.shard;
         loop {
             let waiter = match self.waiter {
                 Some(waiter) => waiter,
                 None => match shard.get(&self.handle.inner, self.since)? {
-                    Gotten::Ready { conn, reused } => return Poll::Ready(Ok((conn, reused))),
+                    Gotten::Ready { checkout, reused } => {
+                        return Poll::Ready(Ok((checkout, reused)));
+                    }
                     Gotten::Waiting { waiter, since } => {
                         self.since = Some(since);
                         waiter
@@ -431,7 +433,7 @@ impl<P: Protocol> Get<'_, P> {
                     self.replaced += 1;
                     shard.put(conn, Return::Discard(reason));
                 }
-                _ => return Poll::Ready(Ok((conn, reused))),
+                _ => return Poll::Ready(Ok((shard.checkout(conn), reused))),
             }
         }
     }

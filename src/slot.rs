@@ -30,6 +30,7 @@ impl Key {
     }
 
     /// The index in the table.
+    #[inline]
     pub(crate) const fn index(self) -> u32 {
         self.index
     }
@@ -46,10 +47,18 @@ impl fmt::Debug for Key {
     }
 }
 
+/// An entry knows its generation, so that finding it is one look-up.
+#[derive(Debug)]
+struct Entry<T> {
+    generation: u32,
+    value: T,
+}
+
 /// A table of fixed capacity whose keys go stale when their entry is removed.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
-    entries: Slab<T>,
+    entries: Slab<Entry<T>>,
+    /// What the next entry at each index is to have.
     generations: Vec<u32>,
     capacity: usize,
 }
@@ -85,45 +94,42 @@ impl<T> Slots<T> {
         if self.is_full() {
             return Err(value);
         }
-        let index = self.entries.insert(value);
+        let index = self.entries.vacant_key();
         if index == self.generations.len() {
             self.generations.push(0);
         }
-        Ok(Key::new(index as u32, self.generations[index]))
+        let generation = self.generations[index];
+        self.entries.insert(Entry { generation, value });
+        Ok(Key::new(index as u32, generation))
     }
 
     /// The entry of `key`, or `None` if it was removed.
+    #[inline]
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        if self.generations.get(key.index as usize) != Some(&key.generation) {
-            return None;
-        }
-        self.entries.get(key.index as usize)
+        let entry = self.entries.get(key.index as usize)?;
+        (entry.generation == key.generation).then_some(&entry.value)
     }
 
     /// The entry of `key`, or `None` if it was removed.
+    #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        if self.generations.get(key.index as usize) != Some(&key.generation) {
-            return None;
-        }
-        self.entries.get_mut(key.index as usize)
+        let entry = self.entries.get_mut(key.index as usize)?;
+        (entry.generation == key.generation).then_some(&mut entry.value)
     }
 
     /// Takes the entry of `key` out; its key is stale from now on.
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
-        if self.generations.get(key.index as usize) != Some(&key.generation) {
-            return None;
-        }
-        let value = self.entries.try_remove(key.index as usize)?;
-        let generation = &mut self.generations[key.index as usize];
-        *generation = (*generation + 1) & GENERATION_MASK;
-        Some(value)
+        self.get(key)?;
+        let entry = self.entries.try_remove(key.index as usize)?;
+        self.generations[key.index as usize] = (entry.generation + 1) & GENERATION_MASK;
+        Some(entry.value)
     }
 
     /// Every live entry with its key, by rising index.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.entries
             .iter()
-            .map(|(index, value)| (Key::new(index as u32, self.generations[index]), value))
+            .map(|(index, entry)| (Key::new(index as u32, entry.generation), &entry.value))
     }
 }
 

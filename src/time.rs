@@ -28,12 +28,14 @@ impl Tick {
 
     /// The moment `after` this one; [`Tick::NEVER`] if that is beyond the end.
     #[must_use]
+    #[inline]
     pub(crate) fn plus(self, after: Duration) -> Self {
         let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         Tick(self.0.saturating_add(nanos))
     }
 
     /// The time from `earlier` to this moment; zero if `earlier` is later.
+    #[inline]
     pub(crate) fn since(self, earlier: Tick) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

@@ -123,6 +123,12 @@ impl Conn {
         };
     }
 
+    /// Whether the receive is armed, nothing is unread and no end was seen.
+    #[inline]
+    pub(super) fn is_watching(&self) -> bool {
+        self.phase == Phase::Open && self.recv == Recv::Armed && self.unread == 0
+    }
+
     /// Takes the oldest piece out.
     pub(super) fn pop_piece(&mut self) -> Option<Chunk> {
         let piece = self.pieces.pop_front()?;

@@ -244,6 +244,7 @@ impl Ring {
     }
 
     /// Whether this is a forked child of the ring's process: it must not use the ring (D30).
+    #[inline]
     pub(crate) fn forked(&self) -> bool {
         self.queue.forked()
     }
@@ -261,6 +262,7 @@ impl Ring {
 
     /// Whether there is something to [`reap`](Self::reap) or to [`poll`](Self::poll_event): a few
     /// loads, no system call.
+    #[inline]
     pub(crate) fn has_completions(&self) -> bool {
         self.queue.has_completions()
             || !self.events.is_empty()
@@ -421,6 +423,7 @@ impl Ring {
     }
 
     /// The slot of `key`, if that is its tenant.
+    #[inline]
     fn live(&self, key: Key) -> Option<&Conn> {
         self.conns
             .get(key.index() as usize)

@@ -128,10 +128,12 @@ impl Queue {
         self.kernel.pause(time);
     }
 
+    #[inline]
     pub(super) fn forked(&self) -> bool {
         self.mark.forked()
     }
 
+    #[inline]
     pub(super) fn dead(&self) -> Option<i32> {
         self.dead
     }

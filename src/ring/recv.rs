@@ -12,7 +12,7 @@
 
 use crate::ring::Ring;
 use crate::ring::buffers::{Chunk, Lease};
-use crate::ring::conn::{Phase, Recv};
+use crate::ring::conn::{Conn, Phase, Recv};
 use crate::ring::events::{End, Event};
 use crate::ring::opcode;
 use crate::ring::queue::Class;
@@ -32,6 +32,7 @@ impl Ring {
     }
 
     /// How many bytes [`read`](Self::read) would give.
+    #[inline]
     pub(crate) fn unread(&self, key: Key) -> usize {
         self.live(key).map_or(0, |conn| conn.unread)
     }
@@ -44,10 +45,9 @@ impl Ring {
 
     /// Whether the receive is armed, nothing is unread and no end was seen: only then may the
     /// connection idle or be handed out.
+    #[inline]
     pub(crate) fn is_watching(&self, key: Key) -> bool {
-        self.live(key).is_some_and(|conn| {
-            conn.phase == Phase::Open && conn.recv == Recv::Armed && conn.unread == 0
-        })
+        self.live(key).is_some_and(Conn::is_watching)
     }
 
     /// Stands for all that was queued until now, in [`has_taken`](Self::has_taken).

@@ -162,8 +162,17 @@ impl Ring {
     }
 
     /// How many bytes were taken and not sent yet.
+    #[inline]
     pub(crate) fn unsent(&self, key: Key) -> usize {
         self.live(key).map_or(0, |conn| conn.send.unsent)
+    }
+
+    /// Whether it is watching and nothing is left to send: as whoever used it last leaves it, if
+    /// the next may have it.
+    #[inline]
+    pub(crate) fn is_at_rest(&self, key: Key) -> bool {
+        self.live(key)
+            .is_some_and(|conn| conn.is_watching() && conn.send.unsent == 0)
     }
 
     /// Whether nothing is left to send and no half-close is under way.

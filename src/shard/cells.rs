@@ -13,6 +13,7 @@ use crate::policy::event::{CloseReason, ConnKey, EndpointKey};
 use crate::ring::End;
 use crate::time::Tick;
 
+use super::Checkout;
 use super::chunk::Chunk;
 use super::deferred::Deferred;
 
@@ -110,6 +111,7 @@ pub(crate) struct Side {
 
 impl Side {
     /// A new operation: what an earlier one waited for means nothing to it.
+    #[inline]
     pub(crate) fn begin(&mut self) {
         self.deadline = None;
         self.late = false;
@@ -161,6 +163,7 @@ impl Side {
     }
 
     /// Nobody waits any more.
+    #[inline]
     pub(crate) fn abandon(&mut self, deferred: &mut Deferred) {
         self.begin();
         if self.is_waiting() {
@@ -218,12 +221,24 @@ impl ConnCell {
     }
 
     /// One more user has it.
+    #[inline]
     pub(crate) fn hold(&mut self) {
         self.holders += 1;
         self.checkout = self.checkout.wrapping_add(1);
     }
 
+    /// What the user who has it now needs to know of it.
+    #[inline]
+    pub(crate) fn checkout(&self) -> Checkout {
+        Checkout {
+            at: self.current_use(),
+            state: self.state.clone(),
+            shared: self.shared,
+        }
+    }
+
     /// One user fewer. When the last one has left, what they waited for means nothing any more.
+    #[inline]
     pub(crate) fn let_go(&mut self, deferred: &mut Deferred) {
         self.holders = self.holders.saturating_sub(1);
         self.checkout = self.checkout.wrapping_add(1);
@@ -234,6 +249,7 @@ impl ConnCell {
     }
 
     /// The right of the user who has it now.
+    #[inline]
     pub(crate) fn current_use(&self) -> Use {
         Use {
             conn: self.conn,

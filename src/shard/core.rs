@@ -22,7 +22,6 @@ use crate::ring::{Next, Ring, Signal, SocketOptions};
 use crate::slot::Key;
 use crate::time::Tick;
 
-use super::Gotten;
 use super::cells::Cells;
 use super::deferred::{Call, Deferred};
 use super::endpoints::Endpoints;
@@ -35,6 +34,7 @@ use super::routes::Routes;
 use super::sources::SourceView;
 use super::tap::{Tap, What};
 use super::waiters::Waiters;
+use super::{Checkout, Gotten};
 
 /// Rounds of events and actions in one turn; what is left waits for the next.
 const MAX_ROUNDS: usize = 64;
@@ -323,8 +323,8 @@ impl Core {
                         hit: Some(conn),
                         waiter: None,
                     });
-                    if self.hold(conn) {
-                        return Ok(Gotten::Ready { conn, reused });
+                    if let Some(checkout) = self.hold(conn) {
+                        return Ok(Gotten::Ready { checkout, reused });
                     }
                     // So may the close of one that could not be held.
                     self.alive()?;
@@ -359,7 +359,7 @@ impl Core {
         self.now
     }
 
-    pub(crate) fn try_get(&mut self, endpoint: EndpointKey) -> Option<ConnKey> {
+    pub(crate) fn try_get(&mut self, endpoint: EndpointKey) -> Option<Checkout> {
         self.refresh();
         if self.backend.has_completions() {
             self.collect();
@@ -368,8 +368,8 @@ impl Core {
         loop {
             let conn = self.policy.try_get(self.now, endpoint)?;
             self.endpoints.touch(endpoint);
-            if self.hold(conn) {
-                return Some(conn);
+            if let Some(checkout) = self.hold(conn) {
+                return Some(checkout);
             }
             self.alive().ok()?;
         }
@@ -378,19 +378,32 @@ impl Core {
     /// Makes the caller a holder of `conn`, unless the pool has lost its watch over it while it
     /// was idle (D37: what is not watched is not handed out); then it is closed instead.
     #[inline]
-    fn hold(&mut self, conn: ConnKey) -> bool {
+    fn hold(&mut self, conn: ConnKey) -> Option<Checkout> {
         if let Some(cell) = self.cells.get_mut(conn)
             && (cell.shared || self.backend.is_watching(conn.0))
         {
             cell.hold();
-            return true;
+            return Some(cell.checkout());
         }
+        self.close_unwatched(conn);
+        None
+    }
+
+    #[cold]
+    fn close_unwatched(&mut self, conn: ConnKey) {
         self.policy
             .put(self.now, conn, Return::Discard(CloseReason::Unwatched));
         self.pump();
-        false
     }
 
+    #[inline]
+    pub(crate) fn put_if_alive(&mut self, conn: ConnKey, how: Return) {
+        if self.is_alive() {
+            self.put(conn, how);
+        }
+    }
+
+    #[inline]
     pub(crate) fn put(&mut self, conn: ConnKey, how: Return) {
         self.refresh();
         let Some(cell) = self.cells.get_mut(conn) else {
@@ -448,19 +461,28 @@ impl Core {
     /// Whether the shard works and has read the clock since its driver ran.
     #[inline]
     pub(crate) fn is_up_to_date(&self) -> bool {
-        !self.stale && self.dead.is_none() && !self.backend.forked()
+        !self.stale && self.is_alive()
+    }
+
+    /// Whether the shard still works.
+    #[inline]
+    pub(crate) fn is_alive(&self) -> bool {
+        self.dead.is_none() && !self.backend.forked()
     }
 
     /// Whether the shard still works; if not, why.
     #[inline]
     pub(crate) fn alive(&self) -> Result<()> {
-        if self.backend.forked() {
-            return Err(in_child());
+        match self.is_alive() {
+            true => Ok(()),
+            false => Err(self.why_dead()),
         }
-        match &self.dead {
-            None => Ok(()),
-            Some(error) => Err(error.clone()),
-        }
+    }
+
+    #[cold]
+    fn why_dead(&self) -> Error {
+        let dead = self.dead.clone().filter(|_| !self.backend.forked());
+        dead.unwrap_or_else(in_child)
     }
 }
 

@@ -259,8 +259,10 @@ impl Core {
         self.cut(conn, error, CloseReason::Failed);
     }
 
+    #[inline]
     pub(super) fn judge(&mut self, conn: ConnKey) -> Return {
-        if self.backend.unsent(conn.0) > 0 && self.backend.has_completions() {
+        let at_rest = self.backend.is_at_rest(conn.0);
+        if !at_rest && self.backend.unsent(conn.0) > 0 && self.backend.has_completions() {
             self.collect();
         }
         let Some(cell) = self.cells.get(conn) else {
@@ -268,6 +270,9 @@ impl Core {
         };
         if let Some(reason) = fate(cell) {
             return Return::Discard(reason);
+        }
+        if at_rest && cell.front.is_empty() {
+            return Return::Clean;
         }
         let reason = if self.backend.unsent(conn.0) > 0 {
             CloseReason::UnfinishedWrite
@@ -346,6 +351,7 @@ fn closed() -> Error {
 }
 
 /// Why the connection cannot serve anybody else, if it cannot.
+#[inline]
 fn fate(cell: &ConnCell) -> Option<CloseReason> {
     match (&cell.failure, cell.end) {
         (Some(_), _) => return Some(CloseReason::Failed),

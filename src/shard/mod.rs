@@ -73,10 +73,9 @@ pub(crate) use self::sources::Stamp;
 pub(crate) use self::sources::{Disk, RealDisk};
 
 /// What a get has at once.
-#[derive(Debug)]
 pub(crate) enum Gotten {
     Ready {
-        conn: ConnKey,
+        checkout: Checkout,
         reused: bool,
     },
     /// `since`: when the get began.
@@ -169,7 +168,7 @@ impl Shard {
         })
     }
 
-    pub(crate) fn try_get(&self, endpoint: &EndpointRef) -> Result<Option<ConnKey>> {
+    pub(crate) fn try_get(&self, endpoint: &EndpointRef) -> Result<Option<Checkout>> {
         self.enter(|core| {
             core.alive()?;
             let key = core.current_key(endpoint)?;
@@ -190,10 +189,14 @@ impl Shard {
     }
 
     pub(crate) fn put(&self, conn: ConnKey, how: Return) {
+        self.enter(|core| core.put_if_alive(conn, how));
+    }
+
+    /// Takes back an exclusive connection by the return rule.
+    pub(crate) fn release(&self, conn: ConnKey) {
         self.enter(|core| {
-            if core.alive().is_ok() {
-                core.put(conn, how);
-            }
+            let how = core.judge(conn);
+            core.put_if_alive(conn, how);
         });
     }
 
@@ -213,14 +216,10 @@ impl Shard {
         self.enter(|core| core.cells.get(conn).map(|cell| cell.address))
     }
 
-    /// What a user who was just given `conn` needs to know of it.
+    /// What a user who was granted `conn` needs to know of it.
     pub(crate) fn checkout(&self, conn: ConnKey) -> Checkout {
         self.enter(|core| match core.cells.get(conn) {
-            Some(cell) => Checkout {
-                at: cell.current_use(),
-                state: cell.state.clone(),
-                shared: cell.shared,
-            },
+            Some(cell) => cell.checkout(),
             None => Checkout {
                 at: Use::for_life(conn),
                 state: None,
