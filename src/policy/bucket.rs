@@ -4,15 +4,17 @@
 use std::rc::Rc;
 
 use super::balance::Addresses;
+use super::conn::{Conn, Place, links};
 use super::counts::Counts;
 use super::eject::Probes;
 use super::event::ConnKey;
 use super::flight::Flights;
-use super::list::List;
+use super::list::{Links, List};
 use super::plan::Moves;
 use super::race::Race;
 use super::shrink::Need;
 use crate::error::Error;
+use crate::slot::Slots;
 use crate::time::Tick;
 
 /// The endpoint's request for a permit.
@@ -56,6 +58,9 @@ pub(crate) struct Bucket {
     pub(crate) idle: List,
     /// Connections in use that have capacity for more.
     pub(crate) partial: List,
+    /// Since when the oldest idle one has been so, or before; [`Tick::NEVER`] if there was none when
+    /// somebody asked.
+    pub(crate) aged: Tick,
     pub(crate) last_get: Tick,
     /// Its first gets are to find connections.
     pub(crate) warmed: bool,
@@ -133,6 +138,7 @@ impl Bucket {
             waiting: List::default(),
             idle: List::default(),
             partial: List::default(),
+            aged: Tick::NEVER,
             last_get: now,
             warmed: false,
             demand: None,
@@ -179,6 +185,16 @@ impl Bucket {
             && self.permit == Permit::None
             && !self.resolving
             && !self.expects.has_slot()
+    }
+
+    /// Takes a connection that said where it is out of its list.
+    #[inline]
+    pub(crate) fn unlist(&mut self, conns: &mut Slots<Conn>, (place, at): (Place, Links)) {
+        match place {
+            Place::None => {}
+            Place::Partial => self.partial.unlink(conns, at, links),
+            Place::Idle => self.idle.unlink(conns, at, links),
+        }
     }
 
     /// Openings under way.

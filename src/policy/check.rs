@@ -82,7 +82,6 @@ impl PoolPolicy {
     /// Asserts that every figure and every list agrees with the tables.
     pub(crate) fn check(&self) {
         let mut waiting = 0;
-        let mut idle = 0;
         let mut timers = 0;
         for (key, bucket) in self.endpoints.iter() {
             let endpoint = EndpointKey(key);
@@ -109,13 +108,9 @@ impl PoolPolicy {
             self.check_queues(endpoint, bucket);
             timers += self.check_moments(endpoint, bucket);
             waiting += bucket.waiting.len();
-            idle += bucket.idle.len();
         }
         assert_eq!(waiting, self.waiters.len());
-        assert_eq!(idle, self.ages.len());
-        let ages = self.ages.keys(&self.conns, |c| &c.age);
-        let since = ages.iter().filter_map(|key| self.conns.get(*key));
-        assert!(since.map(|conn| conn.idle_since).is_sorted(), "by age");
+        self.check_ages();
         let stages = || self.conns.iter().map(|(_, conn)| conn.stage);
         let closing = stages().filter(|it| matches!(it, Stage::Closing(_) | Stage::Declined));
         assert_eq!(self.closing, closing.count());

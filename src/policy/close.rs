@@ -178,7 +178,7 @@ impl PoolPolicy {
     pub(super) fn evict_for_slots(&mut self) {
         self.decline_for_slots();
         while self.closing < self.slot_queue.len()
-            && let Some(oldest) = self.ages.first()
+            && let Some((oldest, _)) = self.oldest_idle()
         {
             self.close(ConnKey(oldest), CloseReason::Evicted);
         }

@@ -56,7 +56,7 @@ pub(crate) enum Look {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     None,
-    /// In nobody's hands; also in the list of all idle connections by age.
+    /// In nobody's hands.
     Idle,
     /// In use, with capacity for more users.
     Partial,
@@ -91,14 +91,10 @@ pub(crate) struct Conn {
     pub(crate) opened: Tick,
     /// What is looked for while it is Checking.
     pub(crate) look: Look,
-    /// When it will have been idle too long.
-    pub(crate) idle_until: Tick,
     /// Until Ready the end of the time to open it, then the end of its life.
     pub(crate) deadline: Tick,
     /// Its place among its endpoint's idle or partial connections.
     pub(crate) links: Links,
-    /// Its place among all idle connections by age.
-    pub(crate) age: Links,
     pub(crate) address: SocketAddr,
     /// Where its uses count.
     pub(crate) spot: Spot,
@@ -143,10 +139,8 @@ impl Conn {
             idle_since: Tick::ZERO,
             opened: Tick::ZERO,
             look: Look::None,
-            idle_until: Tick::NEVER,
             deadline,
             links: Links::default(),
-            age: Links::default(),
             address,
             spot: Spot::NONE,
             taken_at: Tick::ZERO,
@@ -159,6 +153,13 @@ impl Conn {
     pub(crate) fn exists(&self) -> bool {
         let without = [Stage::Expected, Stage::Declined, Stage::Claimed];
         !without.contains(&self.stage)
+    }
+
+    /// It goes out of the list it is in: which, and where there.
+    #[inline]
+    pub(crate) fn leave_list(&mut self) -> (Place, Links) {
+        let place = std::mem::replace(&mut self.place, Place::None);
+        (place, std::mem::take(&mut self.links))
     }
 
     /// It takes no further use. The first reason stays, but for those that may pass: the address
@@ -190,9 +191,4 @@ impl Conn {
 #[inline]
 pub(crate) fn links(conn: &mut Conn) -> &mut Links {
     &mut conn.links
-}
-
-#[inline]
-pub(crate) fn age(conn: &mut Conn) -> &mut Links {
-    &mut conn.age
 }

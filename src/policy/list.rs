@@ -141,7 +141,19 @@ impl List {
         let Some(entry) = table.get_mut(key) else {
             return;
         };
-        let Links { prev, next } = std::mem::take(links(entry));
+        let at = std::mem::take(links(entry));
+        self.unlink(table, at, links);
+    }
+
+    /// Closes the gap that an entry leaves which is taken out, and was at `at`.
+    #[inline]
+    pub(crate) fn unlink<T>(
+        &mut self,
+        table: &mut Slots<T>,
+        at: Links,
+        links: impl Fn(&mut T) -> &mut Links,
+    ) {
+        let Links { prev, next } = at;
         match prev.and_then(|prev| table.get_mut(prev)) {
             Some(entry) => links(entry).next = next,
             None => self.first = next,

@@ -10,6 +10,7 @@
 //! addresses (Resolve) → permit (AcquirePermit) → slot → Dial → Initialise → ready. When an
 //! address fails the next one is dialed; when all have failed the endpoint pauses.
 
+mod ages;
 mod backoff;
 mod balance;
 #[cfg(feature = "bench")]
@@ -49,6 +50,7 @@ mod serve;
 mod settings;
 mod shrink;
 mod spread;
+mod take;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -59,12 +61,12 @@ mod warm;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use self::ages::Ages;
 use self::balance::Slice;
 use self::bucket::Bucket;
 use self::conn::{Conn, Stage};
 pub(crate) use self::counts::Counts;
 use self::event::{Action, Busy, CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
-use self::list::List;
 pub(crate) use self::rng::Rng;
 pub(crate) use self::settings::{PROBE_EVERY, Settings};
 use self::timers::{Timer, Timers};
@@ -93,8 +95,7 @@ pub(crate) struct PoolPolicy {
     endpoints: Slots<Bucket>,
     conns: Slots<Conn>,
     waiters: Slots<Waiter>,
-    /// Every idle connection, the longest idle first.
-    ages: List,
+    ages: Ages,
     timers: Timers,
     actions: VecDeque<Action>,
     /// Endpoints with a parked opening, in the order in which they came.
@@ -120,7 +121,7 @@ impl PoolPolicy {
             endpoints: Slots::with_capacity(settings.max_endpoints),
             conns: Slots::with_capacity(settings.max_connections),
             waiters: Slots::with_capacity(waiters.min(u32::MAX as usize)),
-            ages: List::default(),
+            ages: Ages::default(),
             timers: Timers::default(),
             actions: VecDeque::new(),
             slot_queue: VecDeque::new(),
@@ -141,8 +142,7 @@ impl PoolPolicy {
         if self.endpoints.is_full() {
             let unused = self.endpoints.iter().filter(|(_, b)| b.is_unused());
             if let Some((key, _)) = unused.min_by_key(|(_, bucket)| bucket.last_get) {
-                self.disarm(EndpointKey(key));
-                self.endpoints.remove(key);
+                self.forget(EndpointKey(key));
             }
         }
         let mut bucket = Bucket::new(label, now);
@@ -164,9 +164,14 @@ impl PoolPolicy {
             .get(endpoint.0)
             .is_some_and(Bucket::is_unused)
         {
-            self.disarm(endpoint);
-            self.endpoints.remove(endpoint.0);
+            self.forget(endpoint);
         }
+    }
+
+    fn forget(&mut self, endpoint: EndpointKey) {
+        self.disarm(endpoint);
+        self.forget_age(endpoint);
+        self.endpoints.remove(endpoint.0);
     }
 
     /// The core ends: what it had is gone. The counters say so; nothing else can be asked for.
@@ -358,8 +363,8 @@ impl PoolPolicy {
     /// [`poll_timeout`](Self::poll_timeout) is not after `now`, there are more.
     pub(crate) fn handle_timeout(&mut self, now: Tick) {
         for _ in 0..TIMEOUT_BATCH {
-            if let Some(oldest) = self.ages.first()
-                && self.idle_deadline().is_some_and(|deadline| deadline <= now)
+            if let Some((oldest, deadline)) = self.idle_deadline()
+                && deadline <= now
             {
                 let endpoint = self.conns.get(oldest).map(|conn| conn.endpoint);
                 self.close(ConnKey(oldest), CloseReason::IdleTime);
@@ -386,16 +391,9 @@ impl PoolPolicy {
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
-    pub(crate) fn poll_timeout(&self) -> Option<Tick> {
-        let idle = self.idle_deadline();
+    pub(crate) fn poll_timeout(&mut self) -> Option<Tick> {
+        let idle = self.idle_deadline().map(|(_, deadline)| deadline);
         idle.into_iter().chain(self.timers.next()).min()
-    }
-
-    /// When the longest idle connection has been idle too long.
-    fn idle_deadline(&self) -> Option<Tick> {
-        let oldest = self.conns.get(self.ages.first()?)?;
-        let deadline = oldest.idle_since.plus(self.settings.max_idle_time);
-        Some(deadline).filter(|deadline| *deadline != Tick::NEVER)
     }
 }
 

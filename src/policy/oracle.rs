@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::Settings;
 use super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Received, WaiterKey};
-use super::serve::IDLE_LOOKED_AT;
+use super::take::IDLE_LOOKED_AT;
 use crate::balance::Balance;
 use crate::error::ErrorKind;
 use crate::target::Target;

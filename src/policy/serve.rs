@@ -1,24 +1,19 @@
 //! Handing out and taking back: who gets a connection that is ready.
 //!
-//! Promise: a waiter is never overtaken; a connection in use that has capacity for more goes
-//! before an idle one, and the newest idle one before older ones, but for one of the few next to it
-//! whose address is less busy; a hit and a clean return
-//! allocate nothing, set no timer and push no action (unless hooks want to be told).
+//! Promise: a waiter is never overtaken; a clean return allocates nothing, sets no timer and pushes
+//! no action, unless somebody waits.
 
-use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::PoolPolicy;
 use super::bucket::Bucket;
-use super::conn::{Conn, Look, Place, Stage, age, links};
+use super::conn::{Conn, Look, Place, Stage, links};
 use super::event::{Action, CloseReason, ConnKey, EndpointKey, Hook, Return, WaiterKey};
 use crate::slot::Key;
 use crate::time::Tick;
 
 /// How much longer than the local oldest waiter another core must have waited to go first.
 pub(crate) const DEMAND_GRACE: Duration = Duration::from_millis(50);
-/// How many idle connections a get chooses from.
-pub(super) const IDLE_LOOKED_AT: usize = 4;
 
 impl PoolPolicy {
     /// Serves waiters from what is ready, then opens what is missing.
@@ -56,112 +51,6 @@ impl PoolPolicy {
         }
     }
 
-    /// A use of a connection that may be handed out at once.
-    #[inline]
-    pub(super) fn take_ready(
-        &mut self,
-        now: Tick,
-        endpoint: EndpointKey,
-    ) -> Option<(ConnKey, bool)> {
-        loop {
-            let bucket = self.endpoints.get(endpoint.0)?;
-            let key = match bucket.partial.first() {
-                Some(partial) => partial,
-                None => self.best_idle(now, bucket)?,
-            };
-            let conn = self.conns.get(key)?;
-            if now >= conn.deadline {
-                self.condemn(ConnKey(key), CloseReason::Lifetime);
-                continue;
-            }
-            if conn.place == Place::Idle {
-                if now >= conn.idle_until {
-                    // A get may come before its timer, when the process stood still (P13).
-                    self.condemn(ConnKey(key), CloseReason::IdleTime);
-                    continue;
-                }
-                if self.is_in_doubt(now, bucket, conn) {
-                    return None;
-                }
-            }
-            return self.take(now, endpoint, key);
-        }
-    }
-
-    /// The newest idle connection, or one of the next few whose address is less busy: with an idle
-    /// address at hand there is nothing to look for. Only those that may be handed out at once are
-    /// looked at, and nothing older than one that may not.
-    #[inline]
-    fn best_idle(&self, now: Tick, bucket: &Bucket) -> Option<Key> {
-        let newest = bucket.idle.first()?;
-        if bucket.flights.is_single() {
-            return Some(newest);
-        }
-        let conn = self.conns.get(newest)?;
-        let (mut best, mut least) = (newest, bucket.flights.cost(now, conn.spot));
-        let mut next = conn.links.next();
-        for _ in 1..IDLE_LOOKED_AT {
-            let Some(conn) = next.and_then(|key| self.conns.get(key)) else {
-                break;
-            };
-            let is_over = now >= conn.deadline || now >= conn.idle_until;
-            if least.uses == 0 || is_over || self.is_in_doubt(now, bucket, conn) {
-                break;
-            }
-            let cost = bucket.flights.cost(now, conn.spot);
-            if let (Some(key), Ordering::Less) = (next, cost.compare(&least)) {
-                (best, least) = (key, cost);
-            }
-            next = conn.links.next();
-        }
-        Some(best)
-    }
-
-    /// Whether the idle connection is to be asked for its health before it is handed out.
-    #[inline]
-    fn is_in_doubt(&self, now: Tick, bucket: &Bucket, conn: &Conn) -> bool {
-        self.settings.health_check
-            && !bucket.unchecked
-            && now.since(conn.idle_since) > self.settings.health_check_after
-    }
-
-    /// Takes a use of the connection, which is idle or partial.
-    #[inline]
-    fn take(&mut self, now: Tick, endpoint: EndpointKey, key: Key) -> Option<(ConnKey, bool)> {
-        let conn = self.conns.get_mut(key)?;
-        let reused = conn.total_uses > 0;
-        conn.total_uses += 1;
-        if conn.total_uses == self.settings.max_connection_uses {
-            conn.condemn(CloseReason::Uses);
-        }
-        let was_idle = conn.place == Place::Idle;
-        conn.uses += 1;
-        conn.taken_at = now;
-        let spot = conn.spot;
-        let is_partial = conn.uses < conn.capacity && conn.condemned.is_none();
-        if was_idle || !is_partial {
-            self.displace(endpoint, key);
-        }
-        let bucket = self.endpoints.get_mut(endpoint.0)?;
-        bucket.flights.begin(spot);
-        bucket.counts.reused += u64::from(reused);
-        if was_idle {
-            bucket.counts.idle -= 1;
-            bucket.counts.in_use += 1;
-            bucket.need.used(bucket.counts.in_use);
-            if is_partial {
-                self.place_partial(endpoint, key);
-            }
-            if reused && self.settings.notify {
-                self.notify(endpoint, ConnKey(key), Hook::Reused);
-            }
-            if self.settings.min_idle > 0 {
-                self.ensure(now, endpoint);
-            }
-        }
-        Some((ConnKey(key), reused))
-    }
-
     /// One use ends; see [`PoolPolicy::put`].
     #[inline]
     pub(super) fn end_use(&mut self, now: Tick, key: ConnKey, how: Return) {
@@ -179,15 +68,15 @@ impl PoolPolicy {
         }
         let (uses, condemned, place) = (conn.uses, conn.condemned, conn.place);
         let is_first = conn.total_uses == 1 && how == Return::Clean;
-        let address = conn.address;
-        let (spot, taken_at, is_exclusive) = (conn.spot, conn.taken_at, conn.capacity == 1);
         if uses == 0 {
             conn.idle_since = now;
         }
         if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
-            bucket.flights.end(spot);
-            if bucket.flights.is_timed && is_exclusive {
-                bucket.flights.observe(spot, now, now.since(taken_at));
+            bucket.flights.end(conn.spot);
+            if bucket.flights.is_timed && conn.capacity == 1 {
+                bucket
+                    .flights
+                    .observe(conn.spot, now, now.since(conn.taken_at));
             }
             if uses == 0 {
                 bucket.counts.in_use -= 1;
@@ -195,11 +84,25 @@ impl PoolPolicy {
             }
         }
         if is_first {
+            let address = conn.address;
             self.report_use(endpoint, address);
         }
         if place == Place::Partial && (uses == 0 || condemned.is_some()) {
             self.displace(endpoint, key.0);
         }
+        match condemned {
+            None if uses == 0 => self.went_free(now, endpoint, key),
+            _ => self.end_use_otherwise(now, endpoint, key, place),
+        }
+    }
+
+    /// One use has ended of a connection that is condemned, or has others.
+    #[inline(never)]
+    fn end_use_otherwise(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey, place: Place) {
+        let Some(conn) = self.conns.get(key.0) else {
+            return;
+        };
+        let (uses, condemned) = (conn.uses, conn.condemned);
         match condemned {
             Some(CloseReason::Rebalanced) if uses == 0 && self.is_reprieved(now, endpoint, key) => {
                 self.went_free(now, endpoint, key);
@@ -210,7 +113,6 @@ impl PoolPolicy {
                 self.settle(now, endpoint);
             }
             Some(_) => {}
-            None if uses == 0 => self.went_free(now, endpoint, key),
             None if self.is_due_to_another_core(now, endpoint) => {
                 // A connection that many share may never be free; this one takes no more users.
                 if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
@@ -231,6 +133,27 @@ impl PoolPolicy {
     /// A good connection has no users: the oldest waiter's, another core's, or idle.
     #[inline]
     pub(super) fn went_free(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey) {
+        let Some(bucket) = self.endpoints.get(endpoint.0) else {
+            return;
+        };
+        match self.is_unwanted(bucket) {
+            true => self.place_idle(now, endpoint, key.0),
+            false => self.went_free_wanted(now, endpoint, key),
+        }
+    }
+
+    /// Whether nobody waits for a connection of the endpoint that comes free, here or elsewhere.
+    #[inline]
+    fn is_unwanted(&self, bucket: &Bucket) -> bool {
+        let is_wanted_here = !bucket.waiting.is_empty() || bucket.demand.is_some();
+        let may_close = bucket.moves.may_close_on_return() || bucket.probes.may_close_on_return();
+        let is_wanted_elsewhere = !self.slot_queue.is_empty() || self.total_demand.is_some();
+        !is_wanted_here && !may_close && !is_wanted_elsewhere
+    }
+
+    /// The same when somebody may want it.
+    #[inline(never)]
+    fn went_free_wanted(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey) {
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
@@ -316,7 +239,7 @@ impl PoolPolicy {
         self.settle(now, endpoint);
     }
 
-    /// Into the lists of idle connections, where one that idled before keeps its time.
+    /// Into the list of idle connections, where one that idled before keeps its time.
     #[inline]
     fn place_idle(&mut self, now: Tick, endpoint: EndpointKey, key: Key) {
         if let Some(conn) = self.conns.get_mut(key)
@@ -324,15 +247,14 @@ impl PoolPolicy {
         {
             let since = conn.idle_since;
             conn.place = Place::Idle;
-            conn.idle_until = since.plus(self.settings.max_idle_time);
             if since == now {
                 bucket.idle.push_first(&mut self.conns, key, links);
-                self.ages.push_last(&mut self.conns, key, age);
             } else {
                 let is_older = |it: &Conn| it.idle_since <= since;
                 bucket.idle.insert(&mut self.conns, key, links, is_older);
-                let is_newer = |it: &Conn| it.idle_since > since;
-                self.ages.insert(&mut self.conns, key, age, is_newer);
+            }
+            if since < bucket.aged {
+                self.note_age(endpoint, since);
             }
         }
     }
@@ -355,14 +277,8 @@ impl PoolPolicy {
         else {
             return;
         };
-        match std::mem::replace(&mut conn.place, Place::None) {
-            Place::None => {}
-            Place::Partial => bucket.partial.remove(&mut self.conns, key, links),
-            Place::Idle => {
-                bucket.idle.remove(&mut self.conns, key, links);
-                self.ages.remove(&mut self.conns, key, age);
-            }
-        }
+        let at = conn.leave_list();
+        bucket.unlist(&mut self.conns, at);
     }
 
     /// Asks an idle connection for its health.

@@ -18,9 +18,10 @@ impl PoolPolicy {
         if since.is_none() {
             return;
         }
-        let Some(oldest) = self.ages.first().map(ConnKey) else {
+        let Some((oldest, _)) = self.oldest_idle() else {
             return;
         };
+        let oldest = ConnKey(oldest);
         if let Some(endpoint) = self.endpoint_of(oldest) {
             self.meet_total(now, endpoint, oldest);
         }

@@ -270,7 +270,7 @@ impl Core {
         }
     }
 
-    pub(super) fn next_due(&self) -> Tick {
+    pub(super) fn next_due(&mut self) -> Tick {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         [
             self.policy.poll_timeout(),
