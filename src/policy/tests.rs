@@ -5,6 +5,7 @@ use super::event::Action;
 use super::harness::{Harness, settings};
 
 mod addresses;
+mod ages;
 mod backups;
 mod busy;
 mod cuts;
