@@ -7,43 +7,43 @@
 //! index).
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use slab::Slab;
 
 /// Generations count modulo 2²⁴, because that is how many bits `user_data` has for them.
 pub(crate) const GENERATION_MASK: u32 = (1 << 24) - 1;
 
-/// The identity of an entry of a [`Slots`] table: an index and the generation that lived there.
+/// The identity of an entry of a [`Slots`] table: an index and the generation that lived there. Both
+/// are in one word that is never zero, the generation between the index and a last bit that is set:
+/// two keys are compared at once, and no key takes no room of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Key {
-    index: u32,
-    generation: u32,
-}
+pub(crate) struct Key(NonZeroU64);
 
 impl Key {
     /// A key from its parts; only the low 24 bits of `generation` count.
     pub(crate) const fn new(index: u32, generation: u32) -> Self {
-        Self {
-            index,
-            generation: generation & GENERATION_MASK,
-        }
+        let generation = generation & GENERATION_MASK;
+        let bits = (index as u64) << 32 | (generation as u64) << 1;
+        Self(NonZeroU64::MIN.saturating_add(bits))
     }
 
     /// The index in the table.
     #[inline]
     pub(crate) const fn index(self) -> u32 {
-        self.index
+        (self.0.get() >> 32) as u32
     }
 
     /// How often the index had been freed when this key was made, modulo 2²⁴.
+    #[inline]
     pub(crate) const fn generation(self) -> u32 {
-        self.generation
+        self.0.get() as u32 >> 1
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{}", self.index, self.generation)
+        write!(f, "{}#{}", self.index(), self.generation())
     }
 }
 
@@ -106,22 +106,22 @@ impl<T> Slots<T> {
     /// The entry of `key`, or `None` if it was removed.
     #[inline]
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        let entry = self.entries.get(key.index as usize)?;
-        (entry.generation == key.generation).then_some(&entry.value)
+        let entry = self.entries.get(key.index() as usize)?;
+        (entry.generation == key.generation()).then_some(&entry.value)
     }
 
     /// The entry of `key`, or `None` if it was removed.
     #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let entry = self.entries.get_mut(key.index as usize)?;
-        (entry.generation == key.generation).then_some(&mut entry.value)
+        let entry = self.entries.get_mut(key.index() as usize)?;
+        (entry.generation == key.generation()).then_some(&mut entry.value)
     }
 
     /// Takes the entry of `key` out; its key is stale from now on.
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
-        let entry = self.entries.try_remove(key.index as usize)?;
-        self.generations[key.index as usize] = (entry.generation + 1) & GENERATION_MASK;
+        let entry = self.entries.try_remove(key.index() as usize)?;
+        self.generations[key.index() as usize] = (entry.generation + 1) & GENERATION_MASK;
         Some(entry.value)
     }
 
@@ -182,6 +182,22 @@ mod tests {
         let keys: Vec<Key> = slots.iter().map(|(key, _)| key).collect();
         assert_eq!(keys.len(), 1);
         assert_eq!(slots.get(keys[0]), Some(&'b'));
+    }
+
+    #[test]
+    fn a_key_keeps_both_parts_whatever_they_are_and_is_ordered_by_its_index_first() {
+        let parts = [0, 1, 1 << 23, GENERATION_MASK];
+        let mut keys = Vec::new();
+        for index in [0, 1, 1 << 31, u32::MAX] {
+            for generation in parts {
+                let key = Key::new(index, generation);
+                assert_eq!((key.index(), key.generation()), (index, generation));
+                keys.push(key);
+            }
+        }
+        assert!(keys.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(Key::new(7, GENERATION_MASK + 3), Key::new(7, 2));
+        assert_eq!(size_of::<Option<Key>>(), 8);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::PoolPolicy;
 use super::bucket::Bucket;
 use super::conn::{Conn, Look, Place, Stage, links};
 use super::event::{Action, CloseReason, ConnKey, EndpointKey, Hook, Return, WaiterKey};
-use crate::slot::Key;
+use crate::slot::{Key, Slots};
 use crate::time::Tick;
 
 /// How much longer than the local oldest waiter another core must have waited to go first.
@@ -133,25 +133,18 @@ impl PoolPolicy {
     /// A good connection has no users: the oldest waiter's, another core's, or idle.
     #[inline]
     pub(super) fn went_free(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey) {
-        let Some(bucket) = self.endpoints.get(endpoint.0) else {
-            return;
-        };
-        match self.is_unwanted(bucket) {
-            true => self.place_idle(now, endpoint, key.0),
-            false => self.went_free_wanted(now, endpoint, key),
+        let is_wanted_elsewhere = !self.slot_queue.is_empty() || self.total_demand.is_some();
+        match self.endpoints.get_mut(endpoint.0) {
+            Some(bucket) if !is_wanted_elsewhere && !bucket.wants_what_is_free() => {
+                if let Some(since) = bucket.place_idle(&mut self.conns, now, key.0) {
+                    self.note_age(endpoint, since);
+                }
+            }
+            _ => self.went_free_wanted(now, endpoint, key),
         }
     }
 
-    /// Whether nobody waits for a connection of the endpoint that comes free, here or elsewhere.
-    #[inline]
-    fn is_unwanted(&self, bucket: &Bucket) -> bool {
-        let is_wanted_here = !bucket.waiting.is_empty() || bucket.demand.is_some();
-        let may_close = bucket.moves.may_close_on_return() || bucket.probes.may_close_on_return();
-        let is_wanted_elsewhere = !self.slot_queue.is_empty() || self.total_demand.is_some();
-        !is_wanted_here && !may_close && !is_wanted_elsewhere
-    }
-
-    /// The same when somebody may want it.
+    /// The same when somebody may want it, here or elsewhere.
     #[inline(never)]
     fn went_free_wanted(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey) {
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
@@ -189,7 +182,11 @@ impl PoolPolicy {
             self.settle(now, endpoint);
             return;
         }
-        self.place_idle(now, endpoint, key.0);
+        let bucket = self.endpoints.get_mut(endpoint.0);
+        let since = bucket.and_then(|it| it.place_idle(&mut self.conns, now, key.0));
+        if let Some(since) = since {
+            self.note_age(endpoint, since);
+        }
         self.serve_if_waited_for(now, endpoint);
     }
 
@@ -237,26 +234,6 @@ impl PoolPolicy {
     pub(super) fn became_free(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey) {
         self.went_free(now, endpoint, key);
         self.settle(now, endpoint);
-    }
-
-    /// Into the list of idle connections, where one that idled before keeps its time.
-    #[inline]
-    fn place_idle(&mut self, now: Tick, endpoint: EndpointKey, key: Key) {
-        if let Some(conn) = self.conns.get_mut(key)
-            && let Some(bucket) = self.endpoints.get_mut(endpoint.0)
-        {
-            let since = conn.idle_since;
-            conn.place = Place::Idle;
-            if since == now {
-                bucket.idle.push_first(&mut self.conns, key, links);
-            } else {
-                let is_older = |it: &Conn| it.idle_since <= since;
-                bucket.idle.insert(&mut self.conns, key, links, is_older);
-            }
-            if since < bucket.aged {
-                self.note_age(endpoint, since);
-            }
-        }
     }
 
     #[inline]
@@ -392,5 +369,30 @@ impl PoolPolicy {
                 hook,
             });
         }
+    }
+}
+
+impl Bucket {
+    /// Whether a connection that comes free may have to do more here than to idle.
+    #[inline]
+    fn wants_what_is_free(&self) -> bool {
+        let is_waited_for = !self.waiting.is_empty() || self.demand.is_some();
+        is_waited_for || self.moves.may_close_on_return() || self.probes.may_close_on_return()
+    }
+
+    /// Into the list of idle connections, where one that idled before keeps its time: returned if it
+    /// is before what is noted.
+    #[inline]
+    fn place_idle(&mut self, conns: &mut Slots<Conn>, now: Tick, key: Key) -> Option<Tick> {
+        let conn = conns.get_mut(key)?;
+        let since = conn.idle_since;
+        conn.place = Place::Idle;
+        if since == now {
+            self.idle.push_first(conns, key, links);
+        } else {
+            let is_older = |it: &Conn| it.idle_since <= since;
+            self.idle.insert(conns, key, links, is_older);
+        }
+        (since < self.aged).then_some(since)
     }
 }
