@@ -1,10 +1,13 @@
 //! Whose connection has been idle longest: it is the first to go when it has idled too long, and when
 //! another endpoint wants its slot or its permit. An order of all idle connections would change
 //! twice with each use; an endpoint's own are in order already, so here the endpoints are, each by a
-//! moment that may lie too early, and is put right when somebody asks.
+//! moment that may lie too early, and is put right when somebody asks. Of connections that came free at
+//! the same moment, that of the endpoint with the lower key counts as the oldest.
 //!
-//! Promise: a use costs one comparison; a question costs O(log n) for each endpoint that was used
-//! since the last one, and no others; it allocates nothing for endpoints that were here before.
+//! Promise: a use costs one comparison, and O(log n) of n endpoints if nothing of its own was noted;
+//! a question costs O(log n) for each endpoint that was used since the last one, and no others. There
+//! is one entry for each endpoint at most. What came from another core and has idled longer than
+//! anything here, and an endpoint that goes, cost O(n).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
