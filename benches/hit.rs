@@ -17,8 +17,8 @@ use ringpool::{Config, Error, ErrorKind, Pool, Result, Shards};
 
 fn main() -> Result<()> {
     let failed = |error| Error::from_source(ErrorKind::Io, error);
-    let numbers = std::env::args().filter_map(|arg| arg.parse::<u32>().ok());
-    let count = numbers.last().unwrap_or(1_000_000).max(1);
+    let mut numbers = std::env::args().filter_map(|arg| arg.parse::<u32>().ok());
+    let count = numbers.next_back().unwrap_or(1_000_000).max(1);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?.to_string();
     thread::spawn(move || listener.incoming().collect::<Vec<_>>());

@@ -74,7 +74,6 @@ impl<T> Slots<T> {
     }
 
     /// How many entries live in the table.
-    #[cfg(any(test, fuzzing, feature = "sim"))]
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

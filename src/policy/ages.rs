@@ -4,12 +4,14 @@
 //! moment that may lie too early, and is put right when somebody asks. Of connections that came free at
 //! the same moment, that of the endpoint with the lower key counts as the oldest.
 //!
-//! Promise: a use costs one comparison, and O(log n) of n endpoints if nothing of its own was noted;
-//! a question costs O(log n) for each endpoint that was used since the last one, and no others. There
-//! is one entry for each endpoint at most. What came from another core and has idled longer than
-//! anything here, and an endpoint that goes, cost O(n).
+//! Promise: a use costs one comparison, and O(log n) of n endpoints if nothing of its own was noted
+//! or what was noted is later; a question costs O(log n) for each endpoint that was used since it was
+//! first in the order last, n at most, and as much for each note that a later one replaced, once.
+//! There are twice as many entries as there were endpoints at once, at most, and a few.
 
 use std::cmp::Reverse;
+#[cfg(any(test, fuzzing, feature = "sim"))]
+use std::collections::BTreeSet;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
@@ -18,17 +20,14 @@ use super::event::EndpointKey;
 use crate::slot::Key;
 use crate::time::Tick;
 
-/// Endpoints by when the oldest of their idle connections became so, or before.
+/// How many entries are kept however few the endpoints are.
+const SPARE: usize = 8;
+
+/// Endpoints by when the oldest of their idle connections became so, or before. An entry counts if
+/// its endpoint is there and has the same moment noted.
 #[derive(Debug, Default)]
 pub(crate) struct Ages {
     heap: BinaryHeap<Reverse<(Tick, EndpointKey)>>,
-}
-
-impl Ages {
-    /// It is not among them any more.
-    fn remove(&mut self, endpoint: EndpointKey) {
-        self.heap.retain(|Reverse((_, it))| *it != endpoint);
-    }
 }
 
 impl PoolPolicy {
@@ -38,19 +37,16 @@ impl PoolPolicy {
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
-        if std::mem::replace(&mut bucket.aged, since) != Tick::NEVER {
-            self.ages.remove(endpoint);
+        bucket.aged = since;
+        if self.ages.heap.len() < most(self.endpoints.len()) {
+            self.ages.heap.push(Reverse((since, endpoint)));
+            return;
         }
-        self.ages.heap.push(Reverse((since, endpoint)));
-    }
-
-    /// The endpoint goes.
-    pub(super) fn forget_age(&mut self, endpoint: EndpointKey) {
-        if let Some(bucket) = self.endpoints.get_mut(endpoint.0)
-            && std::mem::replace(&mut bucket.aged, Tick::NEVER) != Tick::NEVER
-        {
-            self.ages.remove(endpoint);
-        }
+        // Half of them at least do not count: the next time is as many notes away.
+        let noted = self.endpoints.iter().filter(|(_, b)| b.aged != Tick::NEVER);
+        let entries = noted.map(|(key, bucket)| Reverse((bucket.aged, EndpointKey(key))));
+        self.ages.heap.clear();
+        self.ages.heap.extend(entries);
     }
 
     /// The connection that has been idle longest, and since when.
@@ -59,19 +55,20 @@ impl PoolPolicy {
             let mut first = self.ages.heap.peek_mut()?;
             let Reverse((noted, endpoint)) = *first;
             let bucket = self.endpoints.get_mut(endpoint.0);
-            let oldest = bucket.as_ref().and_then(|bucket| bucket.idle.last());
+            let Some(bucket) = bucket.filter(|bucket| bucket.aged == noted) else {
+                PeekMut::pop(first);
+                continue;
+            };
+            let oldest = bucket.idle.last();
             let found = oldest.and_then(|key| Some((key, self.conns.get(key)?.idle_since)));
             if let Some((_, since)) = found
                 && since == noted
             {
                 return found;
             }
-            let since = found.map_or(Tick::NEVER, |(_, since)| since);
-            if let Some(bucket) = bucket {
-                bucket.aged = since;
-            }
+            bucket.aged = found.map_or(Tick::NEVER, |(_, since)| since);
             match found {
-                Some(_) => *first = Reverse((since, endpoint)),
+                Some((_, since)) => *first = Reverse((since, endpoint)),
                 None => drop(PeekMut::pop(first)),
             }
         }
@@ -87,18 +84,25 @@ impl PoolPolicy {
     /// Asserts that the oldest can be found.
     #[cfg(any(test, fuzzing, feature = "sim"))]
     pub(super) fn check_ages(&self) {
-        let noted = self.endpoints.iter().filter(|(_, b)| b.aged != Tick::NEVER);
-        assert_eq!(noted.count(), self.ages.heap.len(), "ages");
-        for Reverse((noted, endpoint)) in &self.ages.heap {
-            let bucket = self.endpoints.get(endpoint.0);
-            assert_eq!(bucket.map(|bucket| bucket.aged), Some(*noted));
-        }
-        for (_, bucket) in self.endpoints.iter() {
+        let limit = most(self.settings.max_endpoints);
+        assert!(self.ages.heap.len() <= limit, "notes");
+        let entries: BTreeSet<_> = self.ages.heap.iter().map(|Reverse(entry)| *entry).collect();
+        for (key, bucket) in self.endpoints.iter() {
             let idle = bucket.idle.keys(&self.conns, |c| &c.links);
             let since = idle.iter().filter_map(|key| self.conns.get(*key));
             let since: Vec<Tick> = since.map(|conn| conn.idle_since).collect();
             assert!(since.iter().rev().is_sorted(), "by age");
+            let entry = (bucket.aged, EndpointKey(key));
+            assert!(
+                bucket.aged == Tick::NEVER || entries.contains(&entry),
+                "ages"
+            );
             assert!(since.last().is_none_or(|oldest| bucket.aged <= *oldest));
         }
     }
+}
+
+/// Entries for `endpoints`: as many again as count may be there that do not.
+fn most(endpoints: usize) -> usize {
+    2 * endpoints + SPARE
 }

@@ -170,7 +170,6 @@ impl PoolPolicy {
 
     fn forget(&mut self, endpoint: EndpointKey) {
         self.disarm(endpoint);
-        self.forget_age(endpoint);
         self.endpoints.remove(endpoint.0);
     }
 
