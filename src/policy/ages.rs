@@ -1,13 +1,13 @@
-//! Whose connection has been idle longest: it is the first to go when it has idled too long, and when
-//! another endpoint wants its slot or its permit. An order of all idle connections would change
-//! twice with each use; an endpoint's own are in order already, so here the endpoints are, each by a
-//! moment that may lie too early, and is put right when somebody asks. Of connections that came free at
-//! the same moment, that of the endpoint with the lower key counts as the oldest.
+//! Whose connection has been idle longest: it is the first to go when it has idled too long, and
+//! when another endpoint wants its slot or its permit. An order of all idle connections would
+//! change twice with each use; an endpoint's own are in order already, so here the endpoints are,
+//! each by a moment that may lie too early, and is put right when somebody asks. Of connections
+//! that came free at the same moment, that of the endpoint with the lower key counts as the oldest.
 //!
 //! Promise: a use costs one comparison, and O(log n) of n endpoints if nothing of its own was noted
-//! or what was noted is later; a question costs O(log n) for each endpoint that was used since it was
-//! first in the order last, n at most, and as much for each note that a later one replaced, once.
-//! There are twice as many entries as there were endpoints at once, at most, and a few.
+//! or what was noted is later; a question costs O(log n) for each endpoint that was used since it
+//! was first in the order last, n at most, and as much for each note that a later one replaced,
+//! once. There are twice as many entries as there were endpoints at once, at most, and a few.
 
 use std::cmp::Reverse;
 #[cfg(any(test, fuzzing, feature = "sim"))]
