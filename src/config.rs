@@ -118,8 +118,10 @@ pub struct Config {
     pub recv_buffers: u16,
     /// Bytes of one receive buffer: 512 to 1 MiB. Default 4096.
     pub recv_buffer_size: usize,
-    /// Unread bytes one connection may hold before the pool stops receiving for it.
-    /// At least one buffer, at most half of all: `recv_buffers * recv_buffer_size / 2`.
+    /// Unread bytes one connection may hold before the pool stops receiving for it; an answer that is
+    /// longer is received in parts. Looked at when the core submits, after the readers that it woke
+    /// have run; what arrives until then comes on top, of each time that completions are read at most
+    /// all buffers: `recv_buffers * recv_buffer_size`. At least one buffer, at most half of all: `recv_buffers * recv_buffer_size / 2`.
     /// Default 64 KiB.
     pub recv_limit: usize,
     /// Unsent bytes one connection may hold before a write waits: 1 to 1 GiB. Default 256 KiB.

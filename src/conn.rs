@@ -126,8 +126,8 @@ impl<P: Protocol> Drop for Conn<P> {
         let how = match self.shared {
             true => self.stream.shard().judge_share(self.stream.conn()),
             false => match self.stream.shard().judge(self.stream.conn()) {
-                Return::Clean => Return::Discard(CloseReason::NotReleased),
-                discard => discard,
+                discard @ Return::Discard(_) => discard,
+                Return::Clean | Return::Unwatched => Return::Discard(CloseReason::NotReleased),
             },
         };
         self.give_back(how);

@@ -101,7 +101,8 @@ pub enum CloseReason {
     UnfinishedWrite,
     /// An operation on it had failed.
     Failed,
-    /// The pool could not watch it for its end (no buffer to receive into), so it could not idle.
+    /// The pool could not watch it for its end, so it could not idle: no buffer to receive into for
+    /// `connect_timeout` after its release, or something came for it while it idled unwatched.
     Unwatched,
     /// The user asked for it (`Conn::close`, `clear_endpoint`).
     Requested,

@@ -25,6 +25,31 @@ fn says(parts: Vec<&'static [u8]>) -> Server {
 }
 
 #[test]
+fn r11_answers_as_large_as_the_receive_limit_and_larger_leave_their_connection_open() {
+    for size in [64 * 1024, 256 * 1024] {
+        let server = Server::new(move |mut stream, _counters| {
+            let answer = vec![7; size];
+            let mut byte = [0];
+            while stream.read_exact(&mut byte).is_ok() && stream.write_all(&answer).is_ok() {}
+        });
+        let name = server.name();
+        on_one_shard(Config::default(), async move || {
+            let pool = Pool::local()?;
+            let mut answer = vec![0; size];
+            for _ in 0..100 {
+                let conn = pool.get(&*name).await?;
+                conn.write_all(b"?").await?;
+                conn.read_exact(&mut answer).await?;
+                conn.release();
+            }
+            let stats = pool.stats(&*name)?;
+            assert_eq!((stats.created, stats.closed), (1, 0), "{size} bytes");
+            Ok(())
+        });
+    }
+}
+
+#[test]
 fn k9_a_cancelled_read_loses_no_byte() {
     let server = says(vec![b"first ", b"half and the rest\n"]);
     let name = server.name();

@@ -2,7 +2,7 @@
 //!
 //! States: Dialing → Initialising → Ready ⇄ Checking → Closing → gone. A Ready connection is idle
 //! (no uses) or in use by up to `capacity` users; one that is condemned takes no further use and
-//! closes when its last use ends. Every stage but Dialing, which may also end in a failure that
+//! closes when its last use ends; one whose receive has stopped is Checking before it is idle. Every stage but Dialing, which may also end in a failure that
 //! leaves nothing, leads to Closing. Securing (TLS) will stand between Dialing and Initialising.
 //!
 //! One that is given to another core is Leaving: → Closing (taken there), or Checking or Closing

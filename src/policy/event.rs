@@ -203,7 +203,7 @@ pub(crate) enum Action {
         endpoint: EndpointKey,
     },
     /// Nobody has watched the connection for a while: see whether anything has come for it, or its
-    /// end; it is in nobody's hands meanwhile. Answer: `HealthChecked`.
+    /// end, as soon as it is watched; it is in nobody's hands meanwhile. Answer: `HealthChecked`.
     Look {
         conn: ConnKey,
         endpoint: EndpointKey,
@@ -278,6 +278,9 @@ pub(crate) enum Hook {
 pub(crate) enum Return {
     /// At a message boundary, clean: reusable.
     Clean,
+    /// The same, but its receive has stopped and is about to be armed again: reusable once it was
+    /// looked at. Only of a connection that has one user.
+    Unwatched,
     /// Not reusable, for this reason.
     Discard(CloseReason),
 }

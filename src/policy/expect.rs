@@ -172,8 +172,8 @@ impl PoolPolicy {
         Some(())
     }
 
-    /// A connection that changed its core, or did not, is nobody's here. What came for it while nobody
-    /// watched is looked for first.
+    /// A connection that changed its core, or did not, or whose receive has stopped, is nobody's here.
+    /// What came for it while nobody watched is looked for first.
     pub(super) fn look(&mut self, key: ConnKey, now: Tick) {
         if let Some(conn) = self.conns.get_mut(key.0)
             && let Some(bucket) = self.endpoints.get_mut(conn.endpoint.0)

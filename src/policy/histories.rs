@@ -10,7 +10,8 @@ fn op() -> impl Strategy<Value = Op> {
         12 => (0..3_usize).prop_map(Op::Get),
         2 => (0..3_usize).prop_map(Op::TryGet),
         4 => (0..64_usize).prop_map(Op::Cancel),
-        12 => (0..64_usize, prop::bool::weighted(0.8)).prop_map(|(i, clean)| Op::Put(i, clean)),
+        12 => (0..64_usize, prop::bool::weighted(0.8), prop::bool::weighted(0.8))
+            .prop_map(|(i, clean, watched)| Op::Put(i, clean, watched)),
         30 => (0..64_usize).prop_map(Op::Answer),
         8 => (0..64_usize).prop_map(Op::Refuse),
         8 => (0..3_000_u64).prop_map(Op::Pass),

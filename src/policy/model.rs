@@ -269,7 +269,7 @@ impl Run {
         self.compare();
     }
 
-    fn put(&mut self, index: usize, clean: bool) {
+    fn put(&mut self, index: usize, clean: bool, watched: bool) {
         let in_use = self.oracle.conns.iter().filter(|(_, c)| c.uses > 0);
         let in_use: Vec<ConnKey> = in_use.map(|(key, _)| *key).collect();
         if in_use.is_empty() {
@@ -277,10 +277,10 @@ impl Run {
         }
         let conn = in_use[index % in_use.len()];
         self.oracle.put(self.harness.now, conn, clean);
-        let how = if clean {
-            Return::Clean
-        } else {
-            Return::Discard(CloseReason::Failed)
+        let how = match (clean, watched) {
+            (true, true) => Return::Clean,
+            (true, false) => Return::Unwatched,
+            (false, _) => Return::Discard(CloseReason::Failed),
         };
         self.harness.put_as(conn, how);
         self.compare();
@@ -339,7 +339,7 @@ impl Run {
                 self.harness.cancel(waiter);
                 self.compare();
             }
-            Op::Put(i, clean) => self.put(i, clean),
+            Op::Put(i, clean, watched) => self.put(i, clean, watched),
             Op::Answer(i) | Op::Refuse(i) if !self.harness.asked.is_empty() => {
                 let at = i % self.harness.asked.len();
                 if let Some(action) = self.harness.asked.remove(at) {
@@ -441,7 +441,7 @@ impl Run {
         while !self.oracle.waiting.is_empty() {
             self.answer_all();
             while self.oracle.conns.values().any(|c| c.uses > 0) {
-                self.put(0, true);
+                self.put(0, true, true);
                 self.answer_all();
             }
             self.pass(self.settings.connect_retry_delay_max * 2);
@@ -450,7 +450,7 @@ impl Run {
         }
         self.drain();
         while self.oracle.conns.values().any(|c| c.uses > 0) {
-            self.put(0, true);
+            self.put(0, true, true);
         }
         self.answer_all();
         assert!(self.harness.policy.is_drained());

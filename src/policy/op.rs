@@ -5,7 +5,8 @@ pub(super) enum Op {
     Get(usize),
     TryGet(usize),
     Cancel(usize),
-    Put(usize, bool),
+    /// Whether it is clean, and whether it is watched.
+    Put(usize, bool, bool),
     Answer(usize),
     Refuse(usize),
     Pass(u64),

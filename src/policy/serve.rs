@@ -67,7 +67,7 @@ impl PoolPolicy {
             conn.condemn(CloseReason::Lifetime);
         }
         let (uses, condemned, place) = (conn.uses, conn.condemned, conn.place);
-        let is_first = conn.total_uses == 1 && how == Return::Clean;
+        let is_first = conn.total_uses == 1 && !matches!(how, Return::Discard(_));
         if uses == 0 {
             conn.idle_since = now;
         }
@@ -91,21 +91,21 @@ impl PoolPolicy {
             self.displace(endpoint, key.0);
         }
         match condemned {
-            None if uses == 0 => self.went_free(now, endpoint, key),
-            _ => self.end_use_otherwise(now, endpoint, key, place),
+            None if uses == 0 => self.came_back(now, endpoint, key, how),
+            _ => self.end_use_otherwise(now, key, how, place),
         }
     }
 
     /// One use has ended of a connection that is condemned, or has others.
     #[inline(never)]
-    fn end_use_otherwise(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey, place: Place) {
+    fn end_use_otherwise(&mut self, now: Tick, key: ConnKey, how: Return, place: Place) {
         let Some(conn) = self.conns.get(key.0) else {
             return;
         };
-        let (uses, condemned) = (conn.uses, conn.condemned);
+        let (endpoint, uses, condemned) = (conn.endpoint, conn.uses, conn.condemned);
         match condemned {
             Some(CloseReason::Rebalanced) if uses == 0 && self.is_reprieved(now, endpoint, key) => {
-                self.went_free(now, endpoint, key);
+                self.came_back(now, endpoint, key, how);
                 self.watch_backups(now, endpoint, now);
             }
             Some(reason) if uses == 0 => {
@@ -127,6 +127,15 @@ impl PoolPolicy {
                 }
                 self.serve_if_waited_for(now, endpoint);
             }
+        }
+    }
+
+    /// Its last user gave a good connection back.
+    #[inline]
+    fn came_back(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey, how: Return) {
+        match how {
+            Return::Unwatched => self.look(key, now),
+            _ => self.went_free(now, endpoint, key),
         }
     }
 
@@ -303,10 +312,10 @@ impl PoolPolicy {
             self.became_free(now, endpoint, key);
             return Some(());
         }
-        let reason = if healthy {
-            CloseReason::Lifetime
-        } else {
-            CloseReason::Unhealthy
+        let reason = match look {
+            _ if healthy => CloseReason::Lifetime,
+            Look::None => CloseReason::Unhealthy,
+            Look::Only | Look::First => CloseReason::Unwatched,
         };
         self.close(key, reason);
         self.settle(now, endpoint);

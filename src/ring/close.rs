@@ -59,6 +59,7 @@ impl Ring {
         conn.phase = Phase::Closing;
         conn.drop_pieces();
         conn.leave = None;
+        conn.awaited = false;
         if mem::replace(&mut conn.recv, Recv::Off) == Recv::Starved {
             let others = |queue: &mut VecDeque<Key>| queue.retain(|waiting| *waiting != key);
             self.starved.iter_mut().for_each(others);

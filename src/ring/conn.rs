@@ -61,6 +61,10 @@ pub(super) struct Conn {
     /// A cancel of an earlier receive had not reported when the close began: its answer says nothing
     /// of the receive that is armed now.
     pub(super) old_cancel: bool,
+    /// It is in the ring's list of those that may hold their bound.
+    pub(super) noted: bool,
+    /// A `Watched` is due when the receive is armed.
+    pub(super) awaited: bool,
     /// A `Readable` is queued.
     pub(super) readable_told: bool,
     /// A `Writable` is queued.
@@ -96,6 +100,8 @@ impl Conn {
             installed: false,
             shared: false,
             old_cancel: false,
+            noted: false,
+            awaited: false,
             readable_told: false,
             writable_told: false,
             failure: 0,

@@ -91,6 +91,8 @@ pub(crate) enum Event {
     Connected { key: Key },
     /// The connect failed; nothing remains in the slot.
     ConnectFailed { key: Key, error: Error },
+    /// The receive is armed again, for whoever [waited](crate::ring::Ring::tell_when_watched).
+    Watched { key: Key },
     /// Bytes came; `read` gives them.
     Readable { key: Key },
     /// The peer's bytes end after those still unread.

@@ -123,7 +123,9 @@ pub(crate) struct Ring {
     dirty: Vec<Key>,
     /// Slots whose receive ended for want of a buffer: those with nothing unread, and the others.
     starved: [VecDeque<Key>; 2],
-    /// How many of them were armed since the last reap: each may take a buffer unseen.
+    /// Slots that held their bound of bytes when their receive last reported.
+    full: Vec<Key>,
+    /// How many of the starved were armed since the last reap: each may take a buffer unseen.
     promised: u16,
     /// Empty segments for sending, to be used again.
     segments: Segments,
@@ -210,6 +212,7 @@ impl Ring {
             events: Events::new(Rc::clone(&signal)),
             dirty: Vec::new(),
             starved: [VecDeque::new(), VecDeque::new()],
+            full: Vec::new(),
             promised: 0,
             segments: Segments::default(),
             queries: Slots::with_capacity(config.max_queries as usize),
@@ -275,7 +278,8 @@ impl Ring {
         if self.queue.dead().is_some() {
             return 0;
         }
-        self.queue.queued() + self.dirty.len() + usize::from(self.starved_room() > 0)
+        let cancels = self.count_full();
+        self.queue.queued() + self.dirty.len() + cancels + usize::from(self.starved_room() > 0)
     }
 
     /// Whether receives stay unarmed although there are buffers, because those armed since the last
@@ -304,6 +308,7 @@ impl Ring {
                 "the ring belongs to the process that forked this one",
             ));
         }
+        self.bound_full();
         self.rearm_starved();
         self.start_sends();
         match self.queue.flush() {
@@ -353,6 +358,7 @@ impl Ring {
             return self.query_told(*key);
         }
         let (Event::Connected { key }
+        | Event::Watched { key }
         | Event::Readable { key }
         | Event::Ended { key, .. }
         | Event::Writable { key }

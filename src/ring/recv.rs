@@ -2,11 +2,17 @@
 //! connection is seen without asking. Armed receives share one pool of buffers, and one fast peer
 //! could take them all: then not even the FIN of an idle connection would be noticed (D37).
 //!
-//! Promise: a connection with more than its bound unread is cancelled and armed again when half of
-//! that was read. A quarter of the buffers is never lent out: what comes beyond that, or beyond
-//! one connection's share, is copied and its buffer goes back at once, so buffers always come
-//! back, whatever the users hold. A receive that found no buffer is armed again when there is one,
-//! quiet connections first but not always, never more receives in one pass than buffers (D15).
+//! Promise: a connection that has its bound unread when a submission is put together is cancelled,
+//! and armed again when half of that was read. A quarter of the buffers is never lent out: what comes
+//! beyond that, or beyond one connection's share, is copied and its buffer goes back at once, so
+//! buffers always come back, whatever the users hold. A receive that found no buffer is armed again
+//! when there is one, quiet connections first but not always, never more receives in one pass than
+//! buffers (D15). A receive that stopped and has nothing unread is armed again without being asked;
+//! whoever waits for that is told so, by one `Watched` or by the end.
+//!
+//! Why a submission and not the completion decides: one answer may be as large as the bound, and its
+//! reader runs only after the completions were read. A cancel goes to the kernel no earlier for being
+//! queued earlier, so this costs no memory, and an answer that was read in its turn costs no cancel.
 
 #![allow(unsafe_code)]
 
@@ -74,13 +80,41 @@ impl Ring {
         )
     }
 
+    /// Whether the receive has stopped, nothing is unread, and it is armed again without anybody
+    /// reading: it was cancelled, or found no buffer.
+    pub(crate) fn will_watch(&self, key: Key) -> bool {
+        self.live(key).is_some_and(|conn| {
+            let stopped = matches!(conn.recv, Recv::Cancelling | Recv::Starved);
+            conn.phase == Phase::Open && stopped && conn.unread == 0
+        })
+    }
+
+    /// Asks for a `Watched` when the receive is armed again; `false`, and there is none, if it is not
+    /// [about to](Self::will_watch). What comes first may be bytes or the end.
+    pub(crate) fn tell_when_watched(&mut self, key: Key) -> bool {
+        let will = self.will_watch(key);
+        if will {
+            self.at(key).awaited = true;
+        }
+        will
+    }
+
+    /// The receive is armed: who waits for that is told.
+    fn armed(&mut self, key: Key) {
+        let conn = self.at(key);
+        conn.recv = Recv::Armed;
+        if std::mem::take(&mut conn.awaited) {
+            self.events.push(Event::Watched { key });
+        }
+    }
+
     /// Starts the receive of an open connection; it must have ended (D38).
     pub(super) fn arm(&mut self, key: Key) {
         let entry = opcode::recv(key.index(), self.transport(key));
         // SAFETY: the kernel writes into the pool's buffers only, and the pool is unmapped only
         // when the ring was drained (D10, see `buffers`).
         if unsafe { self.issue(Kind::Recv, key, entry, Class::Work) } {
-            self.at(key).recv = Recv::Armed;
+            self.armed(key);
         }
     }
 
@@ -95,7 +129,7 @@ impl Ring {
             self.store(key, lease);
         }
         if !last {
-            self.bound(key);
+            self.note_full(key);
             return;
         }
         let limit = self.config.recv_limit;
@@ -128,6 +162,7 @@ impl Ring {
     fn ended(&mut self, key: Key, how: End) {
         let conn = self.at(key);
         conn.recv = Recv::Done;
+        conn.awaited = false;
         conn.end = Some(how);
         self.events.push(Event::Ended { key, how });
     }
@@ -159,6 +194,40 @@ impl Ring {
         }
     }
 
+    /// A connection that holds its bound is looked at when the next submission is put together.
+    fn note_full(&mut self, key: Key) {
+        let limit = self.config.recv_limit;
+        let conn = self.at(key);
+        if conn.unread >= limit && !std::mem::replace(&mut conn.noted, true) {
+            self.full.push(key);
+        }
+    }
+
+    /// How many receives the next submission cancels. Those whose bytes were read are forgotten.
+    pub(super) fn count_full(&mut self) -> usize {
+        let limit = self.config.recv_limit;
+        let conns = &mut self.conns;
+        self.full.retain(|key| {
+            let conn = &mut conns[key.index() as usize];
+            if conn.key != *key {
+                return false;
+            }
+            conn.noted = conn.recv == Recv::Armed && conn.unread >= limit;
+            conn.noted
+        });
+        self.full.len()
+    }
+
+    /// Cancels the receives of those that still hold their bound.
+    pub(super) fn bound_full(&mut self) {
+        while let Some(key) = self.full.pop() {
+            if let Some(conn) = self.live_mut(key) {
+                conn.noted = false;
+                self.bound(key);
+            }
+        }
+    }
+
     /// Cancels the receive of a connection that holds its bound.
     pub(super) fn bound(&mut self, key: Key) {
         let limit = self.config.recv_limit;
@@ -180,8 +249,9 @@ impl Ring {
         let armed = self.ops.has(Kind::Recv, key);
         let conn = self.at(key);
         if conn.phase == Phase::Open && conn.recv == Recv::Cancelling && res < 0 && armed {
-            conn.recv = Recv::Armed;
+            self.armed(key);
         }
+        let conn = self.at(key);
         if conn.phase == Phase::Closing && std::mem::take(&mut conn.old_cancel) {
             self.on_old_cancel(key);
         } else {

@@ -14,6 +14,7 @@ impl Core {
         match event {
             ring::Event::Connected { key } => self.connected(ConnKey(key)),
             ring::Event::ConnectFailed { key, error } => self.connect_failed(ConnKey(key), error),
+            ring::Event::Watched { key } => self.look_soon(ConnKey(key)),
             ring::Event::Readable { key } => self.readable(ConnKey(key)),
             ring::Event::Ended { key, how } => self.ended(ConnKey(key), how),
             ring::Event::Writable { key } => self.writable(ConnKey(key)),

@@ -87,6 +87,8 @@ pub(crate) enum Stage {
     Ready,
     /// A health check runs, until this deadline.
     Checking(Tick),
+    /// Nobody's, and not to be had before it is watched again and was looked at: until this deadline.
+    Looked(Tick),
     /// It was asked to close; nobody can use it.
     Closing(CloseReason),
 }
@@ -263,7 +265,7 @@ impl ConnCell {
 
     /// Whether nobody uses it, so that bytes that come are nobody's answer.
     pub(crate) fn is_idle(&self) -> bool {
-        self.stage == Stage::Ready && self.holders == 0
+        matches!(self.stage, Stage::Ready | Stage::Looked(_)) && self.holders == 0
     }
 
     /// Whether its protocol's state reads for itself, while nobody holds it too.
@@ -278,7 +280,7 @@ impl ConnCell {
     /// The earliest moment at which something of this connection is late.
     pub(crate) fn deadline(&self) -> Option<Tick> {
         let stage = match self.stage {
-            Stage::Initialising(at) | Stage::Checking(at) => Some(at),
+            Stage::Initialising(at) | Stage::Checking(at) | Stage::Looked(at) => Some(at),
             _ => None,
         };
         [stage, self.read.deadline, self.write.deadline]

@@ -95,7 +95,7 @@ impl Core {
                 );
                 self.tell(Event::InitFailed { conn, error });
             }
-            Stage::Checking(at) if at <= now => {
+            Stage::Checking(at) | Stage::Looked(at) if at <= now => {
                 cell.stage = Stage::Ready;
                 self.tell(Event::HealthChecked {
                     conn,

@@ -422,15 +422,30 @@ impl Core {
 
 /// Both.
 impl Core {
-    /// If its receive was queued just now, what the kernel has for it comes with the next submission.
+    /// Looks at the connection when it is watched.
     pub(super) fn look(&mut self, conn: ConnKey) {
         let until = self.now.plus(self.config.connect_timeout);
         if let Some(cell) = self.cells.get_mut(conn) {
-            cell.stage = Stage::Checking(until);
+            cell.stage = Stage::Looked(until);
+            match self.backend.tell_when_watched(conn.0) {
+                true => self.arm_timer(conn),
+                false => self.look_soon(conn),
+            }
+        }
+    }
+
+    /// If its receive was queued just now, what the kernel has for it comes with the next submission.
+    pub(super) fn look_soon(&mut self, conn: ConnKey) {
+        if self.is_looked_at(conn) {
             let until = self.backend.queued_until_now();
             self.handover.unseen.push((conn, until));
             self.signal.wake();
         }
+    }
+
+    fn is_looked_at(&self, conn: ConnKey) -> bool {
+        let cell = self.cells.get(conn);
+        cell.is_some_and(|cell| matches!(cell.stage, Stage::Looked(_)))
     }
 
     /// When the connections that nobody has watched can be looked at.
@@ -443,7 +458,7 @@ impl Core {
     }
 
     /// Those whose receive the kernel has had are as good as any that idles here, unless something
-    /// came. What came at once is read before they are judged.
+    /// came. What came at once is read, and offered to their protocols, before they are judged.
     pub(super) fn see_received(&mut self) {
         if self.handover.unseen.is_empty() || self.backend.has_completions() {
             return;
@@ -451,15 +466,24 @@ impl Core {
         let mut seen = Vec::new();
         self.handover.unseen.retain(|(conn, until)| {
             let is_packed = self.cells.get(*conn).is_some_and(|cell| cell.is_packed);
-            let is_seen = self.backend.has_taken(*until) && !is_packed;
+            let is_offered = self.backend.unread(conn.0) > 0;
+            let is_seen = self.backend.has_taken(*until) && !is_packed && !is_offered;
             if is_seen {
                 seen.push(*conn);
             }
             !is_seen
         });
         for conn in seen {
-            let is_watched = self.backend.is_watching(conn.0);
-            self.health_checked(conn, is_watched);
+            // One that found no buffer once more is looked at when it is watched.
+            if !self.is_looked_at(conn) || self.backend.tell_when_watched(conn.0) {
+                continue;
+            }
+            let healthy = self.backend.is_watching(conn.0);
+            if let Some(cell) = self.cells.get_mut(conn) {
+                cell.stage = Stage::Ready;
+            }
+            self.tell(Event::HealthChecked { conn, healthy });
+            self.pump();
         }
     }
 }

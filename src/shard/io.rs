@@ -278,10 +278,12 @@ impl Core {
             CloseReason::UnfinishedWrite
         } else if !cell.front.is_empty() || self.backend.unread(conn.0) > 0 {
             CloseReason::Unread
-        } else if !self.backend.is_watching(conn.0) {
-            CloseReason::Unwatched
-        } else {
+        } else if self.backend.is_watching(conn.0) {
             return Return::Clean;
+        } else if self.backend.will_watch(conn.0) {
+            return Return::Unwatched;
+        } else {
+            CloseReason::Unwatched
         };
         Return::Discard(reason)
     }

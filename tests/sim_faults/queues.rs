@@ -214,6 +214,62 @@ fn r11_r20_few_buffers_serve_many_connections_and_no_receive_stays_dead() {
 }
 
 #[test]
+fn r11_r12_k14_a_large_answer_that_was_read_leaves_its_connection_open() {
+    // A reader that takes it at once, and one that lets the pool find its bound reached first.
+    for (patient, faults) in [
+        (false, &[][..]),
+        (false, &[Fault::AnyOrder][..]),
+        (true, &[]),
+        (true, &[Fault::AnyOrder, Fault::CancelMisses]),
+        (true, &[Fault::AnyOrder, Fault::CancelLate]),
+        (true, &[Fault::NoBuffer, Fault::MultishotEnds]),
+    ] {
+        seeds(10, |seed| {
+            let config = Config {
+                recv_buffers: 16,
+                recv_buffer_size: 512,
+                recv_limit: 2048,
+                ..Config::default()
+            };
+            let world = World::builder(seed).config(config);
+            let world = faults
+                .iter()
+                .fold(world, |it, fault| it.fault(*fault, 3_000));
+            let world = world.build().unwrap();
+            let server = world.server(NAME, &["10.0.0.1"]).unwrap();
+            let answer = [7; 5000];
+            let script = Script::new();
+            server.on_connect((0..40).fold(script, |it, _| it.expect("ping").send(answer)));
+            on(&world, 0, async move |pool| {
+                for turn in 0..40 {
+                    let conn = pool.get(NAME).await?;
+                    conn.write_all(b"ping").await?;
+                    if patient && turn % 2 == 0 {
+                        let first = conn.read_chunk().await?.unwrap();
+                        sim::sleep(ms(1)).await; // bounded: virtual time
+                        conn.read_exact(&mut vec![0; answer.len() - first.len()])
+                            .await?;
+                    } else {
+                        conn.read_exact(&mut [0; 5000]).await?;
+                    }
+                    conn.release();
+                }
+                Ok(())
+            })
+            .unwrap();
+            let stats = stats(&world);
+            assert_eq!(
+                (stats.created, stats.closed),
+                (1, 0),
+                "{stats:?} {faults:?}"
+            );
+            assert_fired(&world, faults);
+            nothing_left(&world, &[server]);
+        });
+    }
+}
+
+#[test]
 fn r12_a_receive_that_ends_without_an_error_is_armed_again_and_loses_no_byte() {
     seeds(20, |seed| {
         let world = World::builder(seed)

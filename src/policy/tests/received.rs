@@ -59,7 +59,7 @@ fn one_that_ended_on_its_way_is_closed_and_the_waiter_waits_on() {
         .answer_until(|a| matches!(a, Action::Look { .. }))
         .unwrap();
     h.refuse(&look);
-    assert_eq!(h.close_reason(slot), Some(CloseReason::Unhealthy));
+    assert_eq!(h.close_reason(slot), Some(CloseReason::Unwatched));
     h.answer_all();
     assert_eq!(h.counts(ep).in_use, 1, "another was opened with its permit");
 }

@@ -26,6 +26,28 @@ fn a_hit_and_a_clean_return_push_no_action_and_set_no_timer() {
 }
 
 #[test]
+fn r11_one_that_is_not_watched_is_nobodys_until_it_was_looked_at() {
+    for healthy in [true, false] {
+        let mut h = with(|_| {});
+        let ep = h.endpoint("a:1");
+        let conn = h.open(ep);
+        h.log.clear();
+        h.put_as(conn, Return::Unwatched);
+        assert_eq!(h.policy.try_get(h.now, ep), None);
+        let waiter = h.wait(ep);
+        assert_eq!((h.counts(ep).checking, h.logged(is_dial)), (1, 0));
+        assert_eq!(h.granted(waiter), None);
+        h.event(Event::HealthChecked { conn, healthy });
+        match healthy {
+            true => assert_eq!(h.granted(waiter), Some(conn)),
+            false => assert_eq!(h.close_reason(conn), Some(CloseReason::Unwatched)),
+        }
+        h.answer_all();
+        assert_eq!(h.counts(ep).in_use, 1);
+    }
+}
+
+#[test]
 fn the_newest_idle_connection_goes_first() {
     let mut h = with(|_| {});
     let ep = h.endpoint("a:1");

@@ -55,7 +55,8 @@ impl World {
             }
             Event::Closed { key } => check(self, key, &[Model::Closing], Model::Free),
             Event::WriteDone { .. } => self.back += 1,
-            Event::Readable { key }
+            Event::Watched { key }
+            | Event::Readable { key }
             | Event::Ended { key, .. }
             | Event::Writable { key }
             | Event::WriteFailed { key, .. } => check(self, key, &[Model::Open], Model::Open),

@@ -34,6 +34,7 @@ impl Turn for Shard {
             ring.reap();
             while let Some(event) = ring.poll_event() {
                 let (Event::Connected { key }
+                | Event::Watched { key }
                 | Event::Readable { key }
                 | Event::Ended { key, .. }
                 | Event::Closed { key }

@@ -7,6 +7,8 @@
 //! descriptor of it left; every buffer comes back.
 
 mod choices;
+mod questions;
+mod releases;
 mod script;
 
 use std::rc::Rc;
@@ -14,6 +16,7 @@ use std::rc::Rc;
 use self::choices::{Choices, every_path};
 use self::script::{Act, May, Script};
 use super::*;
+use crate::ring::Kind;
 
 /// No run takes more.
 const MOST_STEPS: usize = 200;
@@ -52,6 +55,12 @@ struct Run {
     closed: bool,
     /// Whether what came is read, at some point.
     reads: bool,
+    /// Whether its reader runs before the turn's submission.
+    eager: bool,
+    /// Whether it is given back, at some point at which nothing is unread.
+    releases: bool,
+    /// Whether the ring owes a `Watched` for that.
+    owed: bool,
     /// Buffers of the user's that were given and are not back.
     owned: usize,
     /// With which numbers a question may fail, and whether it has.
@@ -65,6 +74,7 @@ enum Step {
     Kernel(Act),
     Turn,
     Read,
+    Release,
     Close,
     Adopt,
     Keep,
@@ -72,14 +82,19 @@ enum Step {
 
 impl Run {
     fn new(choices: &Rc<Choices>, may: May) -> Self {
+        Self::bounded(choices, may, 2, 5)
+    }
+
+    /// With so many buffers, and so many bytes that one connection may hold.
+    fn bounded(choices: &Rc<Choices>, may: May, recv_buffers: u16, recv_limit: usize) -> Self {
         let kernel = Script::new(choices, may);
         let config = RingConfig {
             entries: 16,
             max_connections: 1,
             max_queries: 1,
-            recv_buffers: 2,
+            recv_buffers,
             recv_buffer_size: 64,
-            recv_limit: 5,
+            recv_limit,
             ..config()
         };
         Self {
@@ -90,6 +105,9 @@ impl Run {
             known: Known::Connecting,
             closed: false,
             reads: false,
+            eager: false,
+            releases: false,
+            owed: false,
             owned: 0,
             failures: &[],
             failed: false,
@@ -104,14 +122,18 @@ impl Run {
 
     /// A run that begins with an open connection, its receive armed.
     fn open(choices: &Rc<Choices>, may: May) -> Self {
-        let mut run = Self::new(choices, may);
+        Self::new(choices, may).opened()
+    }
+
+    fn opened(mut self) -> Self {
+        let run = &mut self;
         run.kernel.smooth.set(true);
         run.connect(&SocketOptions::default());
         while run.known == Known::Connecting || run.ring.needs_submit() {
             run.turn();
         }
         run.kernel.smooth.set(false);
-        run
+        self
     }
 
     fn turn(&mut self) {
@@ -119,7 +141,13 @@ impl Run {
         while let Some(event) = self.ring.poll_event() {
             self.take(event);
         }
+        while self.eager && self.ring.read(self.key).is_some() {}
         self.ring.submit().unwrap();
+        let stops = self.ring.ops.has(Kind::CancelRecv, self.key);
+        assert!(
+            !(self.eager && stops) || self.closed,
+            "what was read is cancelled"
+        );
         self.ring.audit().unwrap();
     }
 
@@ -141,12 +169,16 @@ impl Run {
                 self.free();
             }
             Event::WriteDone { .. } => self.owned -= 1,
+            Event::Watched { .. } => {
+                assert!(std::mem::take(&mut self.owed) && !self.closed);
+            }
             Event::Readable { .. }
             | Event::Ended { .. }
             | Event::Writable { .. }
             | Event::WriteFailed { .. } => {
                 let open = matches!(known, Known::Open | Known::Leaving);
                 assert!(open && !self.closed, "{event:?}");
+                self.owed &= !matches!(event, Event::Ended { .. });
             }
             Event::Given { .. } | Event::GiveFailed { .. } => {
                 assert!(known == Known::Leaving && !self.closed, "{event:?}");
@@ -183,6 +215,9 @@ impl Run {
         if self.reads && self.ring.unread(self.key) > 0 {
             steps.push(Step::Read);
         }
+        if self.releases && self.known == Known::Open && self.ring.unread(self.key) == 0 {
+            steps.push(Step::Release);
+        }
         match self.known {
             Known::Expecting if !self.closed => steps.push(Step::Adopt),
             Known::Away if !self.closed => steps.push(Step::Keep),
@@ -201,14 +236,17 @@ impl Run {
             if steps.is_empty() {
                 return self.finish();
             }
+            let at_rest = matches!(steps[..], [Step::Close]);
+            assert!(!(at_rest && self.owed), "never watched again");
             let step = steps[self.choices.pick(steps.len())];
             self.trail.push(step);
             match step {
                 Step::Kernel(act) => self.kernel.act(act),
                 Step::Turn => self.turn(),
                 Step::Read => drop(self.ring.read(self.key).unwrap()),
+                Step::Release => self.release(),
                 Step::Close => {
-                    self.closed = true;
+                    (self.closed, self.owed, self.releases) = (true, false, false);
                     // Nobody closes a slot that a message is on its way to.
                     self.kernel.arriving.set(false);
                     self.ring.close(self.key);
@@ -225,6 +263,17 @@ impl Run {
             }
         }
         panic!("it goes on for ever");
+    }
+
+    /// What is given back is watched, or will be, or its end is known.
+    fn release(&mut self) {
+        self.releases = false;
+        self.owed = self.ring.tell_when_watched(self.key);
+        let kept = self.owed || self.ring.is_watching(self.key);
+        assert!(
+            kept || self.ring.end(self.key).is_some(),
+            "nobody watches it"
+        );
     }
 
     fn finish(mut self) {
@@ -387,88 +436,6 @@ fn x11_k14_every_order_of_an_expected_connection_and_a_close() {
         assert!(run.ring.expect(run.key));
         run.known = Known::Expecting;
         run.kernel.arriving.set(true);
-        run
-    });
-}
-
-fn asking(choices: &Rc<Choices>, may: May, transport: Transport, ports: &[u16]) -> Run {
-    let mut run = Run::new(choices, may);
-    let to = ([10, 0, 0, 1], 53).into();
-    let asked = run.ring.query(to, transport, b"question".to_vec(), ports);
-    run.key = asked.unwrap();
-    run
-}
-
-#[test]
-fn k3_k14_every_order_of_a_question_and_its_close() {
-    let may = May {
-        pieces: 1,
-        ..NOTHING
-    };
-    every_order("question, close", may, |choices, may| {
-        asking(choices, may, Transport::Udp, &[])
-    });
-}
-
-#[test]
-fn d38_d1_k14_every_order_of_a_question_whose_ports_are_taken_and_its_close() {
-    let may = May {
-        bind: &[0, -libc::EADDRINUSE],
-        recv: &[-libc::ECONNREFUSED],
-        ..NOTHING
-    };
-    every_order("ports, question, close", may, |choices, may| {
-        let mut run = asking(choices, may, Transport::Udp, &[4000]);
-        run.failures = &[libc::ECONNREFUSED];
-        run
-    });
-}
-
-#[test]
-fn d38_every_port_that_is_taken_is_followed_by_the_next_and_another_reason_by_the_kernels_choice() {
-    for (errno, binds) in [
-        (libc::EADDRINUSE, 3),
-        (libc::EACCES, 3),
-        (libc::EPERM, 1),
-        (libc::EINVAL, 1),
-    ] {
-        let binding: &'static [i32] = Box::leak(Box::new([-errno]));
-        let may = May {
-            bind: binding,
-            ..NOTHING
-        };
-        every_path(|choices| {
-            let mut run = Run::new(choices, may);
-            run.kernel.smooth.set(true);
-            let to = ([10, 0, 0, 1], 53).into();
-            let question = b"question".to_vec();
-            let asked = run.ring.query(to, Transport::Udp, question, &[1, 2, 3]);
-            run.key = asked.unwrap();
-            while run.ring.has_completions() || run.ring.needs_submit() {
-                run.turn();
-            }
-            assert_eq!(run.kernel.binds.get(), binds, "{errno}");
-            run.closed = true;
-            run.ring.close_query(run.key);
-            while run.known != Known::Free {
-                run.turn();
-            }
-        });
-    }
-}
-
-#[test]
-fn d17_k14_every_order_of_a_question_in_a_stream_and_its_close() {
-    let may = May {
-        connect: &[(0, 0), (-libc::ECONNREFUSED, 0)],
-        send: &[8, 3, -libc::EPIPE],
-        recv: &[0, -libc::ECONNRESET],
-        pieces: 1,
-        ..NOTHING
-    };
-    every_order("stream, question, close", may, |choices, may| {
-        let mut run = asking(choices, may, Transport::Tcp, &[]);
-        run.failures = &[0, libc::ECONNREFUSED, libc::EPIPE, libc::ECONNRESET];
         run
     });
 }
