@@ -3,7 +3,7 @@
 
 use super::PoolPolicy;
 use super::bucket::{Bucket, Expects, Permit};
-use super::conn::{Conn, Place, Stage};
+use super::conn::{Conn, Look, Place, Stage};
 use super::counts::Counts;
 use super::event::{CloseReason, ConnKey, EndpointKey};
 use super::settings::ATTEMPT_FLOOR;
@@ -19,6 +19,8 @@ pub(crate) struct Seen {
     pub(crate) capacity: u32,
     pub(crate) stage: &'static str,
     pub(crate) idle: bool,
+    /// It is looked at, before its protocol is asked for its health, if it is.
+    pub(crate) looked_at: bool,
 }
 
 #[cfg(feature = "sim")]
@@ -43,6 +45,7 @@ impl PoolPolicy {
                 Stage::Claimed => "Claimed",
             },
             idle: conn.stage == Stage::Ready && conn.uses == 0,
+            looked_at: conn.stage == Stage::Checking && conn.look != Look::None,
         })
     }
 
@@ -250,6 +253,12 @@ impl PoolPolicy {
                 *gauge += 1;
             }
             assert!(conn.uses <= conn.capacity);
+            let is_checking = conn.stage == Stage::Checking;
+            assert!(!is_checking || conn.uses == 0, "checking and in use");
+            // One that closed before it was seen takes its purpose along.
+            let is_over = matches!(conn.stage, Stage::Closing(_));
+            let is_looked_at = conn.look != Look::None;
+            assert!(!is_looked_at || is_checking || is_over, "looked at in use");
             let is_partial = conn.stage == Stage::Ready
                 && conn.uses > 0
                 && conn.uses < conn.capacity

@@ -232,11 +232,11 @@ impl Ring {
     pub(super) fn bound(&mut self, key: Key) {
         let limit = self.config.recv_limit;
         let conn = self.at(key);
-        if conn.recv != Recv::Armed || conn.unread < limit {
+        if conn.phase != Phase::Open || conn.recv != Recv::Armed || conn.unread < limit {
             return;
         }
         let entry = opcode::cancel(Token::new(Kind::Recv, key).encode());
-        // If the last cancel has not reported yet, the next bytes bring the next try.
+        // If the last cancel has not reported yet, its report brings the next try.
         // SAFETY: the entry points at no memory.
         if unsafe { self.issue(Kind::CancelRecv, key, entry, Class::Control) } {
             self.at(key).recv = Recv::Cancelling;
@@ -244,12 +244,16 @@ impl Ring {
     }
 
     /// The cancel of a receive reported. If it met the receive between two states, that is still
-    /// armed: its next bytes bring the next cancel.
+    /// armed; if it holds its bound, the next submission cancels it again.
     pub(super) fn on_cancel_recv(&mut self, key: Key, res: i32) {
         let armed = self.ops.has(Kind::Recv, key);
         let conn = self.at(key);
         if conn.phase == Phase::Open && conn.recv == Recv::Cancelling && res < 0 && armed {
             self.armed(key);
+        }
+        let conn = self.at(key);
+        if conn.phase == Phase::Open {
+            self.note_full(key);
         }
         let conn = self.at(key);
         if conn.phase == Phase::Closing && std::mem::take(&mut conn.old_cancel) {

@@ -11,7 +11,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::Shard;
-use super::cells::{ConnCell, Cut};
+use super::cells::{ConnCell, Cut, Stage};
 use super::core::Core;
 use super::resolve::MAX_RUNNING;
 use crate::policy::event::{EndpointKey, Event};
@@ -138,6 +138,7 @@ impl Core {
         bound("questions asked", asked, MAX_SHARDS * MAX_RUNNING)?;
         bound("owned writes", self.owned.len(), slots)?;
         bound("connections that are given", self.handover.giving(), slots)?;
+        bound("connections to see", self.handover.unseen(), slots)?;
         let waiters = self.config.max_waiters * self.endpoints.iter().count().max(1);
         // Served waiters that have not looked are the policy's no more.
         bound("waiters", self.waiters.len(), waiters + slots * 64)
@@ -160,10 +161,38 @@ impl Core {
                 seen.uses, seen.capacity
             ));
         }
+        self.check_looked_at(cell, seen.looked_at)?;
         if seen.idle && cell.is_idle() && cell.cut == Cut::No {
             self.check_idle(cell)?;
         }
         Ok(())
+    }
+
+    /// What is looked at is nobody's, is on its way to be seen, and has a deadline; the policy waits for
+    /// no look that nobody takes.
+    fn check_looked_at(&self, cell: &ConnCell, is_known: bool) -> Result<(), String> {
+        let conn = cell.conn;
+        let Stage::Looked(until) = cell.stage else {
+            return match is_known && !cell.is_closing() {
+                true => Err(format!("I7: {conn:?} waits to be looked at in vain")),
+                false => Ok(()),
+            };
+        };
+        if !is_known || cell.holders > 0 {
+            return Err(format!(
+                "I2: {conn:?} is looked at and somebody's: {}, the policy's view: {is_known}",
+                cell.holders
+            ));
+        }
+        let is_coming = self.backend.owes_watched(conn.0) || self.is_unseen(conn);
+        // What came meanwhile is told first.
+        if !is_coming && !self.backend.has_completions() {
+            return Err(format!("I7: nobody will look at {conn:?}"));
+        }
+        match cell.timed.is_some_and(|timed| timed <= until) {
+            true => Ok(()),
+            false => Err(format!("I7: {conn:?} is looked at without a deadline")),
+        }
     }
 
     /// What is idle may be handed out at any moment: it must be clean (I3).

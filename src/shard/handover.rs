@@ -10,6 +10,7 @@
 //! Of a slot at the receiver: open → taken, or returned by a giver that gave up.
 
 mod ending;
+mod look;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::ring::{Address, Ring};
 use crate::share::{Claim, EndpointId, Parcel, Post, STALLED, Withdrawn};
 use crate::time::Tick;
 
-use super::cells::{ConnCell, Stage};
+use super::cells::ConnCell;
 use super::core::Core;
 use super::deferred::Call;
 use super::erased::Packed;
@@ -29,7 +30,7 @@ use super::links::Links;
 use super::permits::PATIENCE;
 use super::tap::What;
 
-/// How long until the next look where the kernel takes no receive.
+/// How long until the next look where the kernel takes no receive, or the ring's is not armed.
 const BACK_OFF: Duration = Duration::from_millis(1);
 
 /// What goes with a descriptor.
@@ -105,6 +106,12 @@ impl Handover {
     #[cfg(feature = "sim")]
     pub(crate) fn giving(&self) -> usize {
         self.giving.len()
+    }
+
+    /// How many connections are about to be looked at.
+    #[cfg(feature = "sim")]
+    pub(crate) fn unseen(&self) -> usize {
+        self.unseen.len()
     }
 }
 
@@ -416,74 +423,6 @@ impl Core {
         let entry = self.endpoints.get(endpoint);
         if let Some(slot) = entry.and_then(|entry| entry.shared.take_returned(me)) {
             self.backend.unexpect(slot);
-        }
-    }
-}
-
-/// Both.
-impl Core {
-    /// Looks at the connection when it is watched.
-    pub(super) fn look(&mut self, conn: ConnKey) {
-        let until = self.now.plus(self.config.connect_timeout);
-        if let Some(cell) = self.cells.get_mut(conn) {
-            cell.stage = Stage::Looked(until);
-            match self.backend.tell_when_watched(conn.0) {
-                true => self.arm_timer(conn),
-                false => self.look_soon(conn),
-            }
-        }
-    }
-
-    /// If its receive was queued just now, what the kernel has for it comes with the next submission.
-    pub(super) fn look_soon(&mut self, conn: ConnKey) {
-        if self.is_looked_at(conn) {
-            let until = self.backend.queued_until_now();
-            self.handover.unseen.push((conn, until));
-            self.signal.wake();
-        }
-    }
-
-    fn is_looked_at(&self, conn: ConnKey) -> bool {
-        let cell = self.cells.get(conn);
-        cell.is_some_and(|cell| matches!(cell.stage, Stage::Looked(_)))
-    }
-
-    /// When the connections that nobody has watched can be looked at.
-    pub(super) fn looks_at(&self) -> Option<Tick> {
-        let wait = match self.backend.is_refused() {
-            true => BACK_OFF,
-            false => Duration::ZERO,
-        };
-        (!self.handover.unseen.is_empty()).then(|| self.now.plus(wait))
-    }
-
-    /// Those whose receive the kernel has had are as good as any that idles here, unless something
-    /// came. What came at once is read, and offered to their protocols, before they are judged.
-    pub(super) fn see_received(&mut self) {
-        if self.handover.unseen.is_empty() || self.backend.has_completions() {
-            return;
-        }
-        let mut seen = Vec::new();
-        self.handover.unseen.retain(|(conn, until)| {
-            let is_packed = self.cells.get(*conn).is_some_and(|cell| cell.is_packed);
-            let is_offered = self.backend.unread(conn.0) > 0;
-            let is_seen = self.backend.has_taken(*until) && !is_packed && !is_offered;
-            if is_seen {
-                seen.push(*conn);
-            }
-            !is_seen
-        });
-        for conn in seen {
-            // One that found no buffer once more is looked at when it is watched.
-            if !self.is_looked_at(conn) || self.backend.tell_when_watched(conn.0) {
-                continue;
-            }
-            let healthy = self.backend.is_watching(conn.0);
-            if let Some(cell) = self.cells.get_mut(conn) {
-                cell.stage = Stage::Ready;
-            }
-            self.tell(Event::HealthChecked { conn, healthy });
-            self.pump();
         }
     }
 }

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Call, Claim, CloseReason, ConnKey, Core, Event, Giving, Packed, Stage};
+use super::super::cells::Stage;
+use super::{Call, Claim, CloseReason, ConnKey, Core, Event, Giving, Packed};
 
 impl Core {
     /// The core ends and waits for no more answers: what has moved is another core's, the rest ends
