@@ -278,8 +278,8 @@ pub(crate) enum Hook {
 pub(crate) enum Return {
     /// At a message boundary, clean: reusable.
     Clean,
-    /// The same, but its receive has stopped and is about to be armed again: reusable once it was
-    /// looked at. Only of a connection that has one user.
+    /// The same, but its receive has stopped and is about to be armed again, or the kernel has not had
+    /// that yet: reusable once it was looked at. Only of a connection that has one user.
     Unwatched,
     /// Not reusable, for this reason.
     Discard(CloseReason),

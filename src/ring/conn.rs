@@ -65,6 +65,8 @@ pub(super) struct Conn {
     pub(super) noted: bool,
     /// A `Watched` is due when the receive is armed.
     pub(super) awaited: bool,
+    /// What the kernel must have had since the receive was armed again, to have had that.
+    pub(super) rearmed: u64,
     /// A `Readable` is queued.
     pub(super) readable_told: bool,
     /// A `Writable` is queued.
@@ -102,6 +104,7 @@ impl Conn {
             old_cancel: false,
             noted: false,
             awaited: false,
+            rearmed: 0,
             readable_told: false,
             writable_told: false,
             failure: 0,

@@ -56,6 +56,14 @@ impl Ring {
         self.live(key).is_some_and(Conn::is_watching)
     }
 
+    /// Whether the kernel has had the receive since that stopped last: what came meanwhile can be
+    /// read once there are no [completions](Self::has_completions) any more.
+    #[inline]
+    pub(crate) fn is_heard(&self, key: Key) -> bool {
+        self.live(key)
+            .is_some_and(|conn| self.queue.queued_until_now() >= conn.rearmed)
+    }
+
     /// Stands for all that was queued until now, in [`has_taken`](Self::has_taken).
     pub(crate) fn queued_until_now(&self) -> u64 {
         self.queue.queued_until_now()
@@ -114,6 +122,11 @@ impl Ring {
         // SAFETY: the kernel writes into the pool's buffers only, and the pool is unmapped only
         // when the ring was drained (D10, see `buffers`).
         if unsafe { self.issue(Kind::Recv, key, entry, Class::Work) } {
+            let emptied = self.queue.queued_until_now();
+            let conn = self.at(key);
+            if conn.recv != Recv::Off {
+                conn.rearmed = emptied + 1;
+            }
             self.armed(key);
         }
     }

@@ -376,23 +376,28 @@ impl Core {
     }
 
     /// Makes the caller a holder of `conn`, unless the pool has lost its watch over it while it
-    /// was idle (D37: what is not watched is not handed out); then it is closed instead.
+    /// was idle (D37: what is not watched is not handed out); then it is looked at, or closed, instead.
     #[inline]
     fn hold(&mut self, conn: ConnKey) -> Option<Checkout> {
+        let watched = self.watched(conn);
         if let Some(cell) = self.cells.get_mut(conn)
-            && (cell.shared || self.backend.is_watching(conn.0))
+            && (cell.shared || watched == Return::Clean)
         {
             cell.hold();
             return Some(cell.checkout());
         }
-        self.close_unwatched(conn);
+        self.end_unheld(conn, watched);
         None
     }
 
     #[cold]
-    fn close_unwatched(&mut self, conn: ConnKey) {
-        self.policy
-            .put(self.now, conn, Return::Discard(CloseReason::Unwatched));
+    fn end_unheld(&mut self, conn: ConnKey, watched: Return) {
+        // Unless it has no cell any more.
+        let how = match watched {
+            Return::Clean => Return::Discard(CloseReason::Unwatched),
+            how => how,
+        };
+        self.policy.put(self.now, conn, how);
         self.pump();
     }
 

@@ -278,14 +278,24 @@ impl Core {
             CloseReason::UnfinishedWrite
         } else if !cell.front.is_empty() || self.backend.unread(conn.0) > 0 {
             CloseReason::Unread
-        } else if self.backend.is_watching(conn.0) {
-            return Return::Clean;
-        } else if self.backend.will_watch(conn.0) {
-            return Return::Unwatched;
         } else {
-            CloseReason::Unwatched
+            return self.watched(conn);
         };
         Return::Discard(reason)
+    }
+}
+
+impl Core {
+    /// Whether anything that comes for the connection would be told. If its receive has stopped, or is
+    /// armed again and the kernel has not had that, something may have come that nobody knows of.
+    #[inline]
+    pub(super) fn watched(&self, conn: ConnKey) -> Return {
+        let is_watching = self.backend.is_watching(conn.0);
+        match is_watching && self.backend.is_heard(conn.0) {
+            true => Return::Clean,
+            false if is_watching || self.backend.will_watch(conn.0) => Return::Unwatched,
+            false => Return::Discard(CloseReason::Unwatched),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Group R, the ring: queues that are full, enters that are refused, receives that end and
 //! completions that are lost cost time and nothing else.
 
+use std::cell::Cell;
+
 use ringpool::sim::Gate;
 
 use super::*;
@@ -267,6 +269,70 @@ fn r11_r12_k14_a_large_answer_that_was_read_leaves_its_connection_open() {
             nothing_left(&world, &[server]);
         });
     }
+}
+
+#[test]
+fn e4_r11_k14_what_waits_behind_a_stopped_receive_is_not_the_next_users() {
+    for faults in [
+        &[][..],
+        &[Fault::AnyOrder],
+        &[Fault::AnyOrder, Fault::CancelMisses],
+        &[Fault::AnyOrder, Fault::CancelLate],
+        &[Fault::NoBuffer, Fault::MultishotEnds],
+    ] {
+        let left = Rc::new(Cell::new(0));
+        seeds(20, |seed| {
+            let config = Config {
+                recv_buffers: 8,
+                recv_buffer_size: 512,
+                recv_limit: 2048,
+                ..Config::default()
+            };
+            let world = World::builder(seed).config(config);
+            let world = faults
+                .iter()
+                .fold(world, |it, fault| it.fault(*fault, 3_000));
+            let world = world.build().unwrap();
+            let server = world.server(NAME, &["10.0.0.1"]).unwrap();
+            let mut answer = [7; 20_000];
+            answer[0] = 1;
+            let script = Script::new();
+            server.on_connect((0..20).fold(script, |it, _| it.expect("ping").send(answer)));
+            let left = left.clone();
+            on(&world, 0, async move |pool| {
+                for _ in 0..20 {
+                    let conn = pool.get(NAME).await?;
+                    conn.write_all(b"ping").await?;
+                    let mut chunk = conn.read_chunk().await?.unwrap();
+                    assert_eq!(chunk[0], 1, "the rest of what the last user was sent");
+                    let mut taken = chunk.len();
+                    sim::sleep(ms(50)).await; // bounded: virtual time, in which all has come
+                    // What is there is taken for the whole answer.
+                    while let Some(next) = at_once(conn.read_chunk()).await {
+                        chunk = next?.unwrap();
+                        taken += chunk.len();
+                    }
+                    drop(chunk);
+                    left.set(left.get() + usize::from(taken < answer.len()));
+                    conn.release();
+                }
+                Ok(())
+            })
+            .unwrap();
+            nothing_left(&world, &[server]);
+        });
+        assert!(left.get() > 100, "{} times something was left", left.get());
+    }
+}
+
+/// What the future has to say at its first poll.
+async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 #[test]
