@@ -113,16 +113,18 @@ pub struct Config {
     pub tcp_user_timeout: Option<Duration>,
     /// Entries of each core's submission queue: a power of two from 16 to 4096. Default 256.
     pub ring_entries: u32,
-    /// Buffers that the kernel receives into, per core: a power of two from 8 to 32768.
+    /// Buffers that the kernel receives into, per core: a power of two from 8 to 32768. While fewer
+    /// than a quarter are free, what comes is copied and its buffer goes back at once: many
+    /// connections with short answers need no buffer each, and more buffers spare the copies.
     /// Default 256.
     pub recv_buffers: u16,
     /// Bytes of one receive buffer: 512 to 1 MiB. Default 4096.
     pub recv_buffer_size: usize,
     /// Unread bytes one connection may hold before the pool stops receiving for it; an answer that is
     /// longer is received in parts. Looked at when the core submits, after the readers that it woke
-    /// have run; what arrives until then comes on top, of each time that completions are read at most
-    /// all buffers: `recv_buffers * recv_buffer_size`. At least one buffer, at most half of all: `recv_buffers * recv_buffer_size / 2`.
-    /// Default 64 KiB.
+    /// have run; what arrives until then comes on top, at most all buffers each time that the core
+    /// reads completions. At least one buffer, at most half of all:
+    /// `recv_buffers * recv_buffer_size / 2`. Default 64 KiB.
     pub recv_limit: usize,
     /// Unsent bytes one connection may hold before a write waits: 1 to 1 GiB. Default 256 KiB.
     pub send_limit: usize,

@@ -107,6 +107,47 @@ fn a_round_trip_on_a_pooled_connection_allocates_nothing_after_warm_up() {
 }
 
 #[test]
+fn r20_round_trips_of_512_connections_in_step_allocate_nothing_after_warm_up() {
+    const CONNECTIONS: usize = 512;
+    let server = Server::echo();
+    let name = server.name();
+    let config = Config {
+        max_connections_per_endpoint: CONNECTIONS,
+        max_connections_per_shard: CONNECTIONS,
+        ..Config::default()
+    };
+    let allocated = on_one_shard(config, async move || {
+        let endpoint = Pool::local()?.endpoint(&*name)?;
+        let mut conns = Vec::with_capacity(CONNECTIONS);
+        let mut echo = [0; 64];
+        let mut before = 0;
+        for round in 0..60 {
+            if round == 20 {
+                before = COUNT.get();
+            }
+            for _ in 0..CONNECTIONS {
+                conns.push(endpoint.get().await?);
+            }
+            for conn in &conns {
+                conn.write_all(&[7; 64]).await?;
+            }
+            for conn in conns.drain(..) {
+                conn.read_exact(&mut echo).await?;
+                conn.release();
+            }
+        }
+        Ok(COUNT.get() - before)
+    });
+    // What is kept grows to the most that was ever needed at once: a round that copies more answers
+    // than any before it takes the missing ones from the allocator, once.
+    let trips = 40 * CONNECTIONS as u64;
+    assert!(
+        allocated * 100 <= trips,
+        "{allocated} allocations in {trips} round trips"
+    );
+}
+
+#[test]
 fn resolving_a_name_that_is_known_allocates_nothing() {
     let config = Config {
         resolver: Resolver::Table(

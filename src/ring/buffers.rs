@@ -23,6 +23,7 @@ use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
 use crate::ring::fork::ForkMark;
+use crate::ring::segments::Copied;
 use crate::ring::signal::Signal;
 
 /// The only group of buffers of a ring.
@@ -134,10 +135,6 @@ impl Pool {
 
     pub(super) fn count(&self) -> u16 {
         self.count
-    }
-
-    pub(super) fn size(&self) -> u32 {
-        self.size
     }
 
     /// Takes the buffer that a completion named; `len` bytes of it are the kernel's gift.
@@ -257,11 +254,11 @@ impl Drop for Lease {
 
 enum Storage {
     Lent(Lease),
-    Heap(Vec<u8>),
+    Copied(Copied),
 }
 
-/// A piece of what the peer sent: the kernel's own buffer, given back on drop, or bytes on the
-/// heap. Never empty when the ring gives it.
+/// A piece of what the peer sent: the kernel's own buffer, or a segment that the bytes were copied
+/// into, given back on drop. Never empty when the ring gives it.
 pub(crate) struct Chunk {
     storage: Storage,
     start: usize,
@@ -275,10 +272,9 @@ impl Chunk {
         }
     }
 
-    /// Bytes that are not the kernel's.
-    pub(crate) fn from_vec(bytes: Vec<u8>) -> Self {
+    pub(super) fn copied(copied: Copied) -> Self {
         Self {
-            storage: Storage::Heap(bytes),
+            storage: Storage::Copied(copied),
             start: 0,
         }
     }
@@ -293,14 +289,11 @@ impl Chunk {
         matches!(self.storage, Storage::Lent(_))
     }
 
-    /// Appends `bytes` if the piece is on the heap and need not grow for it.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> bool {
+    /// Appends as much of `bytes` as fits, if the piece was copied, and says how much that was.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> usize {
         match &mut self.storage {
-            Storage::Heap(heap) if heap.capacity() - heap.len() >= bytes.len() => {
-                heap.extend_from_slice(bytes);
-                true
-            }
-            _ => false,
+            Storage::Copied(copied) => copied.append(bytes),
+            Storage::Lent(_) => 0,
         }
     }
 }
@@ -311,14 +304,14 @@ impl Deref for Chunk {
     fn deref(&self) -> &[u8] {
         match &self.storage {
             Storage::Lent(lease) => &lease[self.start..],
-            Storage::Heap(bytes) => &bytes[self.start..],
+            Storage::Copied(bytes) => &bytes[self.start..],
         }
     }
 }
 
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.is_lent() { "lent" } else { "heap" };
+        let kind = if self.is_lent() { "lent" } else { "copied" };
         write!(f, "Chunk({} bytes, {kind})", self.len())
     }
 }

@@ -163,6 +163,7 @@ impl Ring {
     /// Everything on the slot is final: it is free.
     pub(super) fn finish(&mut self, key: Key) {
         self.return_unsent(key);
+        self.segments.closed();
         let is_query = self.is_query(key);
         let conn = self.at(key);
         conn.drop_pieces();

@@ -38,6 +38,7 @@ mod queue;
 mod recv;
 mod rights;
 mod route;
+mod segments;
 mod send;
 mod signal;
 mod sleep;
@@ -90,7 +91,7 @@ use op::{Completion, OpTable};
 use opcode::Setting;
 use query::Query;
 use queue::{Class, Flush, Queue};
-use send::Segments;
+use segments::Segments;
 use token::Kind;
 
 /// Completions read at once (D18). The rest waits for the next call.
@@ -127,8 +128,8 @@ pub(crate) struct Ring {
     full: Vec<Key>,
     /// How many of the starved were armed since the last reap: each may take a buffer unseen.
     promised: u16,
-    /// Empty segments for sending, to be used again.
-    segments: Segments,
+    /// Empty segments for what is copied, to be used again.
+    segments: Rc<Segments>,
     queries: Slots<Query>,
     batch: Vec<Cqe>,
     settings: Vec<Setting>,
@@ -214,7 +215,7 @@ impl Ring {
             starved: [VecDeque::new(), VecDeque::new()],
             full: Vec::new(),
             promised: 0,
-            segments: Segments::default(),
+            segments: Rc::default(),
             queries: Slots::with_capacity(config.max_queries as usize),
             batch: Vec::with_capacity(BATCH),
             settings: Vec::new(),
@@ -452,6 +453,7 @@ impl Ring {
             return false;
         }
         self.at(key).reset(key, phase);
+        self.segments.opened();
         true
     }
 

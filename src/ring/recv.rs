@@ -22,6 +22,7 @@ use crate::ring::conn::{Conn, Phase, Recv};
 use crate::ring::events::{End, Event};
 use crate::ring::opcode;
 use crate::ring::queue::Class;
+use crate::ring::segments::Copied;
 use crate::ring::token::{Kind, Token};
 use crate::slot::Key;
 
@@ -182,7 +183,7 @@ impl Ring {
 
     /// Queues the bytes of `lease` for reading: lent if there are buffers enough, else copied.
     fn store(&mut self, key: Key, lease: Lease) {
-        let (count, size) = (self.pool.count(), self.pool.size() as usize);
+        let count = self.pool.count();
         let scarce = self.pool.available() < count / 4;
         let conn = &mut self.conns[key.index() as usize];
         conn.unread += lease.len();
@@ -191,14 +192,14 @@ impl Ring {
             conn.pieces.push_back(Chunk::lent(lease));
         } else {
             self.queue.stats.copied += 1;
-            let appended = conn
-                .pieces
-                .back_mut()
-                .is_some_and(|piece| piece.append(&lease));
-            if !appended {
-                let mut bytes = Vec::with_capacity(size);
-                bytes.extend_from_slice(&lease);
-                conn.pieces.push_back(Chunk::from_vec(bytes));
+            let mut rest = &*lease;
+            if let Some(piece) = conn.pieces.back_mut() {
+                rest = &rest[piece.append(rest)..];
+            }
+            while !rest.is_empty() {
+                let (copied, count) = Copied::new(&self.segments, rest);
+                rest = &rest[count..];
+                conn.pieces.push_back(Chunk::copied(copied));
             }
         }
         if !conn.readable_told {

@@ -13,67 +13,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ring::Ring;
 use crate::ring::conn::Phase;
 use crate::ring::events::Event;
-use crate::ring::memory::OpBytes;
 use crate::ring::op::Payload;
 use crate::ring::opcode;
 use crate::ring::owned::OwnedBuf;
 use crate::ring::queue::Class;
 use crate::ring::token::Kind;
 use crate::slot::Key;
-
-/// The size of segments that are kept for the next write.
-const SEGMENT: usize = 4096;
-/// The largest segment; a longer write is cut.
-const SEGMENT_MAX: usize = 64 * 1024;
-/// How many empty segments are kept.
-const KEPT: usize = 256;
-/// How many of those that are larger.
-const KEPT_LARGE: usize = 8;
-
-/// Empty segments, to be used again.
-#[derive(Debug, Default)]
-pub(super) struct Segments {
-    pub(super) small: Vec<OpBytes>,
-    pub(super) large: Vec<OpBytes>,
-}
-
-impl Segments {
-    /// An empty segment for `len` bytes, or for the first of them if they are more than fit into
-    /// one.
-    fn take(&mut self, len: usize) -> OpBytes {
-        let len = len.clamp(SEGMENT, SEGMENT_MAX).next_power_of_two();
-        let kept = if len == SEGMENT {
-            self.small.pop()
-        } else {
-            let fits = |segment: &OpBytes| segment.capacity() >= len;
-            let at = self.large.iter().position(fits);
-            at.map(|at| self.large.swap_remove(at))
-        };
-        kept.unwrap_or_else(|| OpBytes::with_capacity(len))
-    }
-
-    /// Keeps a segment that nothing points at any more, or frees it.
-    fn put(&mut self, mut segment: OpBytes) {
-        // A guarded segment is freed, so that its memory shows late use.
-        if segment.is_guarded() {
-            return;
-        }
-        segment.clear();
-        let (kept, most) = if segment.capacity() == SEGMENT {
-            (&mut self.small, KEPT)
-        } else {
-            (&mut self.large, KEPT_LARGE)
-        };
-        if kept.len() < most {
-            kept.push(segment);
-        } else if let Some(smaller) = kept
-            .iter_mut()
-            .find(|other| other.capacity() < segment.capacity())
-        {
-            *smaller = segment;
-        }
-    }
-}
 
 /// The user's half-close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -132,7 +77,7 @@ impl Ring {
         queue.unsent += count;
         let mut rest = &bytes[..count];
         if let Some(Payload::Copied(last)) = queue.waiting.back_mut() {
-            rest = &rest[last.extend(rest)..];
+            rest = &rest[self.segments.append(last, rest)..];
         }
         while !rest.is_empty() {
             let mut segment = self.segments.take(rest.len());
