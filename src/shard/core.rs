@@ -6,7 +6,7 @@
 //! a bounded amount of work.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -19,7 +19,7 @@ use crate::host::Host;
 use crate::policy::event::{CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
 use crate::policy::{Got, PoolPolicy, Settings};
 use crate::ring::{Next, Ring, Signal, SocketOptions};
-use crate::slot::Key;
+use crate::slot::{Key, KeyMap};
 use crate::time::Tick;
 
 use super::cells::Cells;
@@ -66,7 +66,7 @@ pub(crate) struct Core {
     pub(crate) avoided: Avoided,
     pub(crate) routes: Routes,
     pub(crate) local_ports: LocalPorts,
-    pub(crate) owned: HashMap<ConnKey, OwnedWrite>,
+    pub(crate) owned: KeyMap<ConnKey, OwnedWrite>,
     pub(crate) deferred: Deferred,
     pub(crate) tap: Tap,
     /// The moment at which this turn, or the first command after it, began.
@@ -122,7 +122,7 @@ impl Core {
             lookups: Lookups::new(seed, host.slept()),
             routes: Routes::default(),
             local_ports: LocalPorts::new(&host.local_ports()),
-            owned: HashMap::new(),
+            owned: KeyMap::default(),
             deferred: Deferred::default(),
             tap: Tap::default(),
             now: host.now(),

@@ -1,11 +1,12 @@
 //! A get that waits is a task; the policy only knows its key. Between the policy's grant and the
 //! task's next poll the grant rests here, so that it is neither lost nor given twice.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::event::{ConnKey, EndpointKey, WaiterKey};
+use crate::slot::KeyMap;
 
 use super::cells::keep_waker;
 
@@ -22,7 +23,7 @@ struct Waiter {
 /// limit on waiters.
 #[derive(Default)]
 pub(crate) struct Waiters {
-    waiters: HashMap<WaiterKey, Waiter>,
+    waiters: KeyMap<WaiterKey, Waiter>,
 }
 
 impl Waiters {
@@ -92,7 +93,7 @@ impl Waiters {
     }
 
     pub(crate) fn fail_all(&mut self, error: &Error, wakers: &mut VecDeque<Waker>) {
-        // In the order of their keys: the map's own order is another one in each process.
+        // In the order of their keys: the map's own depends on what was in it before.
         let mut waiters: Vec<_> = self.waiters.iter_mut().collect();
         waiters.sort_unstable_by_key(|(key, _)| **key);
         for (_, waiter) in waiters {
