@@ -167,6 +167,18 @@ impl Queue {
         self.emptied > until || self.queued() == 0
     }
 
+    /// Stands for all completions until now, read or not, in [`has_read`](Self::has_read); `None` while
+    /// the kernel keeps some aside.
+    pub(super) fn come_until_now(&mut self) -> Option<u64> {
+        let is_all = !self.overflowed && !self.kernel.overflowed();
+        is_all.then(|| self.stats.cqes + self.kernel.completions() as u64)
+    }
+
+    /// Whether everything that had come then was read.
+    pub(super) fn has_read(&self, until: u64) -> bool {
+        self.stats.cqes >= until
+    }
+
     /// Whether the kernel took nothing when last asked.
     pub(super) fn is_refused(&self) -> bool {
         self.later

@@ -71,9 +71,20 @@ impl Ring {
     }
 
     /// Whether the kernel has had everything that was queued then. What it had to say of that at
-    /// once is read when there are no [completions](Self::has_completions) any more.
+    /// once is among what has [come until now](Self::come_until_now).
     pub(crate) fn has_taken(&mut self, until: u64) -> bool {
         self.queue.has_taken(until)
+    }
+
+    /// Stands for all that has come until now, in [`has_read`](Self::has_read); `None` while the kernel
+    /// keeps some of it aside.
+    pub(crate) fn come_until_now(&mut self) -> Option<u64> {
+        self.queue.come_until_now()
+    }
+
+    /// Whether all that had come then was read, and its events are taken.
+    pub(crate) fn has_read(&self, until: u64) -> bool {
+        self.queue.has_read(until) && self.events.is_empty()
     }
 
     /// Whether the kernel took nothing when last asked: it wants time.

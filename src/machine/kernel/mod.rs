@@ -156,9 +156,8 @@ impl played::Machine for RingKernel {
         self.with(|state, _| state.faults.count(Fault::QueueFull));
     }
 
-    fn has_completions(&self) -> bool {
-        self.ring(|ring| !ring.completions.is_empty())
-            .unwrap_or(false)
+    fn completions(&self) -> usize {
+        self.ring(|ring| ring.completions.len()).unwrap_or(0)
     }
 
     fn overflowed(&self) -> bool {

@@ -46,6 +46,10 @@ impl Linux {
         !self.completions.is_empty()
     }
 
+    pub(super) fn completions(&mut self) -> usize {
+        self.ring.completion().len()
+    }
+
     pub(super) fn overflowed(&mut self) -> bool {
         self.ring.submission().cq_overflow()
     }

@@ -98,6 +98,16 @@ impl Kernel {
         }
     }
 
+    /// How many completions can be read.
+    pub(super) fn completions(&mut self) -> usize {
+        match self {
+            Kernel::Linux(linux) => linux.completions(),
+            #[cfg(feature = "sim")]
+            Kernel::Played(played) => played.completions(),
+            Kernel::Closed => 0,
+        }
+    }
+
     /// Whether it keeps completions aside for want of room in the queue.
     pub(super) fn overflowed(&mut self) -> bool {
         match self {

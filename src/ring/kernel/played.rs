@@ -151,7 +151,7 @@ pub(crate) trait Machine {
     ) -> Result<usize, i32>;
     /// Entries did not fit into the submission queue.
     fn full(&self);
-    fn has_completions(&self) -> bool;
+    fn completions(&self) -> usize;
     /// Whether completions are kept aside.
     fn overflowed(&self) -> bool;
     fn take(&self) -> Option<Cqe>;
@@ -214,7 +214,11 @@ impl Played {
     }
 
     pub(super) fn has_completions(&self) -> bool {
-        self.machine.has_completions()
+        self.machine.completions() > 0
+    }
+
+    pub(super) fn completions(&self) -> usize {
+        self.machine.completions()
     }
 
     pub(super) fn overflowed(&self) -> bool {

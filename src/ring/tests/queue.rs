@@ -190,3 +190,31 @@ fn r9_an_enter_that_never_succeeds_does_not_spin() {
     assert_eq!(queue.flush(), Flush::Later);
     assert!(queue.stats.enters <= 64);
 }
+
+#[test]
+fn r11_what_had_come_is_read_although_more_comes_all_the_time() {
+    let mut queue = queue(4, 4096);
+    let more = |queue: &mut Queue| {
+        (0..300).for_each(|number| push(queue, [number], Class::Work));
+        assert_eq!(queue.flush(), Flush::Done);
+    };
+    more(&mut queue);
+    let come = queue.come_until_now().unwrap();
+    for turn in 1..=2 {
+        assert!(!queue.has_read(come));
+        let mut batch: Vec<Cqe> = Vec::new();
+        queue.reap(&mut batch, 256);
+        assert_eq!((batch.len(), queue.has_read(come)), (256, turn == 2));
+        more(&mut queue);
+    }
+    assert!(queue.has_completions());
+}
+
+#[test]
+fn r6_r11_nothing_stands_for_what_the_kernel_keeps_aside() {
+    let mut queue = queue(4, 4);
+    (0..100).for_each(|number| push(&mut queue, [number], Class::Work));
+    assert_eq!(queue.come_until_now(), None);
+    collect(&mut queue, 100);
+    assert_eq!(queue.come_until_now(), Some(100));
+}

@@ -464,8 +464,8 @@ impl Machine for Script {
 
     fn full(&self) {}
 
-    fn has_completions(&self) -> bool {
-        !self.state.borrow().posted.is_empty()
+    fn completions(&self) -> usize {
+        self.state.borrow().posted.len()
     }
 
     fn overflowed(&self) -> bool {
