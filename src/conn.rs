@@ -75,39 +75,40 @@ impl<P: Protocol> Conn<P> {
     /// Gives the connection back at a message boundary. It is reused if no write is unfinished, no
     /// byte unread and no error was seen; flush first if no answer was awaited.
     pub fn release(mut self) {
-        if self.state.is_none() && !self.shared {
-            // Nobody is to be told before it is taken back.
-            self.returned = true;
-            return self.stream.shard().release(self.stream.conn());
-        }
-        let how = match self.shared {
-            true => self.stream.shard().judge_share(self.stream.conn()),
-            false => self.stream.shard().judge(self.stream.conn()),
-        };
-        self.give_back(how);
+        self.give_back(How::Released);
     }
 
     /// Closes the connection: the server said so, or its answer made no sense. A shared
     /// connection takes no new users and closes when the last one has left.
     pub fn close(mut self) {
-        self.give_back(Return::Discard(CloseReason::Requested));
+        self.give_back(How::Closed);
     }
 
-    fn give_back(&mut self, how: Return) {
+    /// What its user's own code does comes first: the pool judges by what it left behind.
+    fn give_back(&mut self, how: How) {
         if std::mem::replace(&mut self.returned, true) {
             return;
         }
-        let shard = self.stream.shard();
+        let (shard, conn) = (self.stream.shard(), self.stream.conn());
         let told = match self.state.take() {
             Some(state) => shard.contain(|| self.protocol.on_release(&state)),
             None => Some(()),
         };
-        let how = match told {
-            Some(()) => how,
-            None => Return::Discard(CloseReason::Failed),
-        };
-        shard.put(self.stream.conn(), how);
+        match (told, how) {
+            (None, _) => shard.put(conn, Return::Discard(CloseReason::Failed)),
+            (_, How::Closed) => shard.put(conn, Return::Discard(CloseReason::Requested)),
+            (_, How::Released) => shard.give_back(conn, true),
+            (_, How::Dropped) => shard.give_back(conn, false),
+        }
     }
+}
+
+/// How a user ends its use.
+#[derive(Debug, Clone, Copy)]
+enum How {
+    Released,
+    Dropped,
+    Closed,
 }
 
 impl<P: Protocol> Deref for Conn<P> {
@@ -120,17 +121,7 @@ impl<P: Protocol> Deref for Conn<P> {
 
 impl<P: Protocol> Drop for Conn<P> {
     fn drop(&mut self) {
-        if self.returned {
-            return;
-        }
-        let how = match self.shared {
-            true => self.stream.shard().judge_share(self.stream.conn()),
-            false => match self.stream.shard().judge(self.stream.conn()) {
-                discard @ Return::Discard(_) => discard,
-                Return::Clean | Return::Unwatched => Return::Discard(CloseReason::NotReleased),
-            },
-        };
-        self.give_back(how);
+        self.give_back(How::Dropped);
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::PoolPolicy;
 use super::bucket::{Bucket, Permit};
 use super::conn::Conn;
-use super::event::{Action, CloseReason, ConnKey, EndpointKey, Verdict};
+use super::event::{Action, Busy, CloseReason, ConnKey, EndpointKey, Verdict};
 use super::settings::PROBE_EVERY;
 use crate::time::Tick;
 
@@ -205,6 +205,13 @@ impl Conn {
 
 /// What it hears, and does about it.
 impl PoolPolicy {
+    /// How busy all cores keep the addresses.
+    pub(super) fn busy_told(&mut self, endpoint: EndpointKey, busy: &[Busy]) -> Option<()> {
+        let bucket = self.endpoints.get_mut(endpoint.0)?;
+        bucket.addresses.note_busy(busy);
+        Some(())
+    }
+
     /// Which addresses are out for all cores, and when each may be probed.
     pub(super) fn ejected(
         &mut self,

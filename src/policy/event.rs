@@ -100,8 +100,13 @@ pub(crate) enum Event {
     /// The stage Dialing failed; nothing remains of the socket.
     ConnectFailed { conn: ConnKey, error: Error },
     /// The stage Initialising ended well (asked for by [`Action::Initialise`]): up to `capacity`
-    /// users may hold the connection at once; 1 is exclusive.
-    Initialised { conn: ConnKey, capacity: u32 },
+    /// users may hold the connection at once; 1 is exclusive. Unless it is `watched`, it is looked at
+    /// before it is anybody's.
+    Initialised {
+        conn: ConnKey,
+        capacity: u32,
+        watched: bool,
+    },
     /// The stage Initialising failed. The policy closes the connection.
     InitFailed { conn: ConnKey, error: Error },
     /// The connection cannot be used any more: the peer closed or reset it, or sent bytes that

@@ -11,7 +11,7 @@
 use super::PoolPolicy;
 use super::bucket::{Expects, Permit};
 use super::conn::{Conn, Look, Stage};
-use super::event::{Action, CloseReason, ConnKey, EndpointKey, Received};
+use super::event::{Action, CloseReason, ConnKey, EndpointKey, Hook, Received, Return};
 use super::timers::Timer;
 use crate::time::Tick;
 
@@ -192,5 +192,42 @@ impl PoolPolicy {
             let conn = key;
             self.actions.push_back(Action::Look { conn, endpoint });
         }
+    }
+    /// The connection that a get was answered with just now is not watched, and nobody takes it: that
+    /// was no use of it. It is looked at, or closed.
+    #[cold]
+    pub(crate) fn not_taken(&mut self, now: Tick, key: ConnKey, how: Return) {
+        let Some(conn) = self.conns.get_mut(key.0) else {
+            return;
+        };
+        if conn.stage != Stage::Ready || conn.uses != 1 || conn.total_uses == 0 {
+            return self.end_use(now, key, how);
+        }
+        conn.uses = 0;
+        conn.total_uses -= 1;
+        let reused = conn.total_uses > 0;
+        if conn.condemned == Some(CloseReason::Uses) {
+            conn.condemned = None;
+        }
+        let (endpoint, spot) = (conn.endpoint, conn.spot);
+        self.displace(endpoint, key.0);
+        if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
+            bucket.flights.end(spot);
+            bucket.counts.gets -= 1;
+            bucket.counts.reused -= u64::from(reused);
+            bucket.counts.in_use -= 1;
+            bucket.counts.idle += 1;
+        }
+        self.actions.retain(|action| {
+            let Action::Notify { conn, hook, .. } = action else {
+                return true;
+            };
+            *conn != key || *hook != Hook::Reused
+        });
+        match how {
+            Return::Discard(reason) => self.close(key, reason),
+            Return::Clean | Return::Unwatched => self.look(key, now),
+        }
+        self.settle(now, endpoint);
     }
 }

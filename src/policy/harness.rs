@@ -215,6 +215,7 @@ impl Harness {
             Action::Initialise { conn, .. } => Event::Initialised {
                 conn,
                 capacity: self.capacity,
+                watched: true,
             },
             Action::CheckHealth { conn, .. } | Action::Look { conn, .. } => Event::HealthChecked {
                 conn,

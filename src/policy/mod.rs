@@ -336,7 +336,11 @@ impl PoolPolicy {
             }
             Event::Connected { conn } => self.connected(now, conn),
             Event::ConnectFailed { conn, error } => self.connect_failed(now, conn, error),
-            Event::Initialised { conn, capacity } => self.initialised(now, conn, capacity),
+            Event::Initialised {
+                conn,
+                capacity,
+                watched,
+            } => self.initialised(now, conn, capacity, watched),
             Event::InitFailed { conn, error } => self.init_failed(conn, error),
             Event::Broken { conn, reason } => self.broken(now, conn, reason),
             Event::Given { conn } => self.given(conn),
@@ -435,12 +439,6 @@ impl PoolPolicy {
     pub(crate) fn is_resolving(&self, endpoint: EndpointKey) -> bool {
         let bucket = self.endpoints.get(endpoint.0);
         bucket.is_some_and(|bucket| bucket.resolving)
-    }
-
-    fn busy_told(&mut self, endpoint: EndpointKey, busy: &[Busy]) -> Option<()> {
-        let bucket = self.endpoints.get_mut(endpoint.0)?;
-        bucket.addresses.note_busy(busy);
-        Some(())
     }
 
     /// How busy this core keeps each address of the endpoint, if its balance wants all cores to know:

@@ -134,6 +134,7 @@ impl Run {
             Action::Initialise { conn, .. } if well => Some(Event::Initialised {
                 conn,
                 capacity: self.harness.capacity,
+                watched: true,
             }),
             Action::CheckHealth { conn, .. } | Action::Look { conn, .. } => {
                 Some(Event::HealthChecked {
@@ -295,7 +296,11 @@ impl Run {
         let conn = live.filter(closing).copied().unwrap_or(stale);
         let event = match what {
             0 => Event::Connected { conn },
-            1 => Event::Initialised { conn, capacity: 1 },
+            1 => Event::Initialised {
+                conn,
+                capacity: 1,
+                watched: true,
+            },
             2 => Event::HealthChecked {
                 conn,
                 healthy: true,

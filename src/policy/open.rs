@@ -317,7 +317,13 @@ impl PoolPolicy {
         }
     }
 
-    pub(super) fn initialised(&mut self, now: Tick, key: ConnKey, capacity: u32) -> Option<()> {
+    pub(super) fn initialised(
+        &mut self,
+        now: Tick,
+        key: ConnKey,
+        capacity: u32,
+        watched: bool,
+    ) -> Option<()> {
         let conn = self.conns.get_mut(key.0)?;
         if conn.stage != Stage::Initialising {
             return None;
@@ -350,7 +356,13 @@ impl PoolPolicy {
         }
         self.arm(endpoint);
         self.notify(endpoint, key, Hook::Created);
-        self.became_free(now, endpoint, key);
+        match watched {
+            true => self.became_free(now, endpoint, key),
+            false => {
+                self.look(key, now);
+                self.settle(now, endpoint);
+            }
+        }
         self.moved(now, endpoint, address);
         self.watch_backups(now, endpoint, now);
         Some(())

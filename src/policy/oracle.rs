@@ -335,14 +335,21 @@ impl Oracle {
                     }
                 }
             }
-            Event::Initialised { conn, capacity } => {
+            Event::Initialised {
+                conn,
+                capacity,
+                watched,
+            } => {
                 if let Some(known) = self.conns.get_mut(conn)
                     && known.state == State::Opening
                 {
                     known.state = State::Ready;
                     known.capacity = *capacity;
                     known.since = now;
-                    self.idles(*conn);
+                    known.unusable = !watched;
+                    if *watched {
+                        self.idles(*conn);
+                    }
                 }
             }
             Event::HealthChecked { conn, healthy } => {

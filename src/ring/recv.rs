@@ -57,12 +57,14 @@ impl Ring {
         self.live(key).is_some_and(Conn::is_watching)
     }
 
-    /// Whether the kernel has had the receive since that stopped last: what came meanwhile can be
-    /// read once there are no [completions](Self::has_completions) any more.
+    /// Whether it is [watching](Self::is_watching), and the kernel has had the receive since that
+    /// stopped last: what came meanwhile can be read once there are no
+    /// [completions](Self::has_completions) any more.
     #[inline]
-    pub(crate) fn is_heard(&self, key: Key) -> bool {
+    pub(crate) fn is_watched(&self, key: Key) -> bool {
+        let heard = self.queue.queued_until_now();
         self.live(key)
-            .is_some_and(|conn| self.queue.queued_until_now() >= conn.rearmed)
+            .is_some_and(|conn| conn.is_watching() && heard >= conn.rearmed)
     }
 
     /// Stands for all that was queued until now, in [`has_taken`](Self::has_taken).

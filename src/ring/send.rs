@@ -112,12 +112,11 @@ impl Ring {
         self.live(key).map_or(0, |conn| conn.send.unsent)
     }
 
-    /// Whether it is watching and nothing is left to send: as whoever used it last leaves it, if
-    /// the next may have it.
+    /// Whether it is [watched](Self::is_watched) and nothing is left to send: as whoever used it last
+    /// leaves it, if the next may have it.
     #[inline]
     pub(crate) fn is_at_rest(&self, key: Key) -> bool {
-        self.live(key)
-            .is_some_and(|conn| conn.is_watching() && conn.send.unsent == 0)
+        self.is_watched(key) && self.unsent(key) == 0
     }
 
     /// Whether nothing is left to send and no half-close is under way.

@@ -13,8 +13,9 @@ use std::time::Duration;
 use super::Shard;
 use super::cells::{ConnCell, Cut, Stage};
 use super::core::Core;
+use super::deferred::Call;
 use super::resolve::MAX_RUNNING;
-use crate::policy::event::{EndpointKey, Event};
+use crate::policy::event::{ConnKey, EndpointKey, Event};
 use crate::share::{MAX_NAMES, MAX_SHARDS};
 
 /// What a shard has.
@@ -161,7 +162,7 @@ impl Core {
                 seen.uses, seen.capacity
             ));
         }
-        self.check_looked_at(cell, seen.looked_at)?;
+        self.check_looked_at(cell, seen.looked_at, seen.stage == "Checking")?;
         if seen.idle && cell.is_idle() && cell.cut == Cut::No {
             self.check_idle(cell)?;
         }
@@ -170,7 +171,12 @@ impl Core {
 
     /// What is looked at is nobody's, is on its way to be seen, and has a deadline; the policy waits for
     /// no look that nobody takes.
-    fn check_looked_at(&self, cell: &ConnCell, is_known: bool) -> Result<(), String> {
+    fn check_looked_at(
+        &self,
+        cell: &ConnCell,
+        is_known: bool,
+        is_checking: bool,
+    ) -> Result<(), String> {
         let conn = cell.conn;
         let Stage::Looked(until) = cell.stage else {
             return match is_known && !cell.is_closing() {
@@ -178,9 +184,9 @@ impl Core {
                 false => Ok(()),
             };
         };
-        if !is_known || cell.holders > 0 {
+        if !is_checking || cell.holders > 0 {
             return Err(format!(
-                "I2: {conn:?} is looked at and somebody's: {}, the policy's view: {is_known}",
+                "I2: {conn:?} is looked at and somebody's: {}, the policy's view: {is_checking}",
                 cell.holders
             ));
         }
@@ -189,10 +195,20 @@ impl Core {
         if !is_coming && !self.backend.has_completions() {
             return Err(format!("I7: nobody will look at {conn:?}"));
         }
+        let is_offered = cell.is_packed || cell.reads_for_itself() || self.offers(conn);
+        if self.backend.unread(conn.0) > 0 && !is_offered && !self.backend.has_completions() {
+            return Err(format!("I7: nobody is offered what came for {conn:?}"));
+        }
         match cell.timed.is_some_and(|timed| timed <= until) {
             true => Ok(()),
             false => Err(format!("I7: {conn:?} is looked at without a deadline")),
         }
+    }
+
+    /// Whether what came for it is about to be offered to its protocol.
+    fn offers(&self, conn: ConnKey) -> bool {
+        let mut calls = self.deferred.calls.iter();
+        calls.any(|call| matches!(call, Call::IdleBytes { conn: of } if *of == conn))
     }
 
     /// What is idle may be handed out at any moment: it must be clean (I3).

@@ -78,7 +78,7 @@ pub(crate) struct Core {
     /// Until when nothing is found late, because the thread had stood still.
     grace: Option<Tick>,
     /// Completions were taken in since the last turn, by a get that looked for them.
-    came: bool,
+    pub(super) came: bool,
     /// The moment of the last rest.
     now_at_rest: Tick,
     /// Until when the driver sleeps unless woken.
@@ -206,12 +206,6 @@ impl Core {
         Next::At(self.asleep_until)
     }
 
-    /// Takes in what the completion queue has without waiting for the driver's turn.
-    pub(crate) fn collect(&mut self) {
-        self.came |= self.backend.reap() > 0;
-        self.pump();
-    }
-
     /// Events in, actions out, until both are empty or the turn's bound is reached.
     pub(crate) fn pump(&mut self) {
         for _ in 0..MAX_ROUNDS {
@@ -308,8 +302,9 @@ impl Core {
     pub(crate) fn get(&mut self, endpoint: EndpointKey, begun: Option<Tick>) -> Result<Gotten> {
         self.refresh();
         let since = begun.unwrap_or(self.now);
+        let mut is_all = true;
         if self.backend.has_completions() {
-            self.collect();
+            is_all = self.collect();
             // This may have told of the ring's end; nobody would serve a wait that begins now.
             self.alive()?;
         }
@@ -323,7 +318,7 @@ impl Core {
                         hit: Some(conn),
                         waiter: None,
                     });
-                    if let Some(checkout) = self.hold(conn) {
+                    if let Some(checkout) = self.hold(conn, is_all) {
                         return Ok(Gotten::Ready { checkout, reused });
                     }
                     // So may the close of one that could not be held.
@@ -361,14 +356,15 @@ impl Core {
 
     pub(crate) fn try_get(&mut self, endpoint: EndpointKey) -> Option<Checkout> {
         self.refresh();
+        let mut is_all = true;
         if self.backend.has_completions() {
-            self.collect();
+            is_all = self.collect();
             self.alive().ok()?;
         }
         loop {
             let conn = self.policy.try_get(self.now, endpoint)?;
             self.endpoints.touch(endpoint);
-            if let Some(checkout) = self.hold(conn) {
+            if let Some(checkout) = self.hold(conn, is_all) {
                 return Some(checkout);
             }
             self.alive().ok()?;
@@ -378,8 +374,8 @@ impl Core {
     /// Makes the caller a holder of `conn`, unless the pool has lost its watch over it while it
     /// was idle (D37: what is not watched is not handed out); then it is looked at, or closed, instead.
     #[inline]
-    fn hold(&mut self, conn: ConnKey) -> Option<Checkout> {
-        let watched = self.watched(conn);
+    fn hold(&mut self, conn: ConnKey, is_all: bool) -> Option<Checkout> {
+        let watched = self.watched(conn, is_all);
         if let Some(cell) = self.cells.get_mut(conn)
             && (cell.shared || watched == Return::Clean)
         {
@@ -397,15 +393,8 @@ impl Core {
             Return::Clean => Return::Discard(CloseReason::Unwatched),
             how => how,
         };
-        self.policy.put(self.now, conn, how);
+        self.policy.not_taken(self.now, conn, how);
         self.pump();
-    }
-
-    #[inline]
-    pub(crate) fn put_if_alive(&mut self, conn: ConnKey, how: Return) {
-        if self.is_alive() {
-            self.put(conn, how);
-        }
     }
 
     #[inline]

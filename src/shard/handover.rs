@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::policy::event::{CloseReason, ConnKey, EndpointKey, Event, Received};
+use crate::policy::event::{CloseReason, ConnKey, EndpointKey, Event, Received, Return};
 use crate::ring::{Address, Ring};
 use crate::share::{Claim, EndpointId, Parcel, Post, STALLED, Withdrawn};
 use crate::time::Tick;
@@ -44,6 +44,16 @@ pub(crate) struct Load {
     state: Option<Packed>,
 }
 
+/// A connection that is about to be looked at.
+#[derive(Debug, Clone, Copy)]
+struct Unseen {
+    conn: ConnKey,
+    /// What the kernel must have had before it can be judged.
+    queued: u64,
+    /// What must have been read then; known once the kernel had that.
+    come: Option<u64>,
+}
+
 /// What is on its way from and to this core.
 #[derive(Debug, Default)]
 pub(crate) struct Handover {
@@ -51,9 +61,8 @@ pub(crate) struct Handover {
     post: Option<Post<Address, Load>>,
     /// Connections that are being given; bounded by the slots.
     giving: BTreeMap<ConnKey, Giving>,
-    /// Connections that nobody has watched until now, and what the kernel must have had before they
-    /// can be judged.
-    unseen: Vec<(ConnKey, u64)>,
+    /// Connections that nobody has watched until now.
+    unseen: Vec<Unseen>,
 }
 
 /// How far a connection is on its way.
@@ -182,10 +191,12 @@ impl Core {
             let reason = CloseReason::Unsolicited;
             self.tell(Event::Broken { conn, reason });
         }
+        let is_shared = self.cells.get(conn).is_some_and(|cell| cell.shared);
+        let is_known = is_shared || self.watched_meanwhile(conn) == Return::Clean;
         self.tell(Event::GiveFailed {
             conn,
             since,
-            untouched,
+            untouched: untouched && is_known,
         });
     }
 

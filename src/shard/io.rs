@@ -12,7 +12,7 @@ use tokio_uring::buf::IoBuf;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
-use crate::policy::event::{CloseReason, ConnKey, Return};
+use crate::policy::event::{CloseReason, ConnKey};
 use crate::ring::{End, OwnedBuf};
 
 use super::Shard;
@@ -103,19 +103,6 @@ impl Shard {
     /// A new write begins: its deadline counts from its first wait.
     pub(crate) fn begin_write(&self, at: Use) {
         self.enter(|core| core.cells.usable(at).map(|cell| cell.write.begin()));
-    }
-
-    /// What becomes of an exclusive connection that its user gives back (the return rule).
-    pub(crate) fn judge(&self, conn: ConnKey) -> Return {
-        self.enter(|core| core.judge(conn))
-    }
-
-    /// The same for one share of a shared connection.
-    pub(crate) fn judge_share(&self, conn: ConnKey) -> Return {
-        self.enter(|core| match core.cells.get(conn) {
-            Some(cell) => fate(cell).map_or(Return::Clean, Return::Discard),
-            None => Return::Clean,
-        })
     }
 
     /// Why a connection that was just granted is of no use to anybody, if it died on its way.
@@ -258,45 +245,6 @@ impl Core {
         let error = Error::new(ErrorKind::WriteTimeout, text).context("writing");
         self.cut(conn, error, CloseReason::Failed);
     }
-
-    #[inline]
-    pub(super) fn judge(&mut self, conn: ConnKey) -> Return {
-        let at_rest = self.backend.is_at_rest(conn.0);
-        if !at_rest && self.backend.unsent(conn.0) > 0 && self.backend.has_completions() {
-            self.collect();
-        }
-        let Some(cell) = self.cells.get(conn) else {
-            return Return::Clean;
-        };
-        if let Some(reason) = fate(cell) {
-            return Return::Discard(reason);
-        }
-        if at_rest && cell.front.is_empty() {
-            return Return::Clean;
-        }
-        let reason = if self.backend.unsent(conn.0) > 0 {
-            CloseReason::UnfinishedWrite
-        } else if !cell.front.is_empty() || self.backend.unread(conn.0) > 0 {
-            CloseReason::Unread
-        } else {
-            return self.watched(conn);
-        };
-        Return::Discard(reason)
-    }
-}
-
-impl Core {
-    /// Whether anything that comes for the connection would be told. If its receive has stopped, or is
-    /// armed again and the kernel has not had that, something may have come that nobody knows of.
-    #[inline]
-    pub(super) fn watched(&self, conn: ConnKey) -> Return {
-        let is_watching = self.backend.is_watching(conn.0);
-        match is_watching && self.backend.is_heard(conn.0) {
-            true => Return::Clean,
-            false if is_watching || self.backend.will_watch(conn.0) => Return::Unwatched,
-            false => Return::Discard(CloseReason::Unwatched),
-        }
-    }
 }
 
 /// The buffer in its own type again.
@@ -364,7 +312,7 @@ fn closed() -> Error {
 
 /// Why the connection cannot serve anybody else, if it cannot.
 #[inline]
-fn fate(cell: &ConnCell) -> Option<CloseReason> {
+pub(super) fn fate(cell: &ConnCell) -> Option<CloseReason> {
     match (&cell.failure, cell.end) {
         (Some(_), _) => return Some(CloseReason::Failed),
         (None, Some(End::Eof)) => return Some(CloseReason::PeerClosed),

@@ -26,6 +26,7 @@ mod gossip;
 mod handover;
 mod inbox;
 mod io;
+mod judge;
 mod links;
 mod own_port;
 mod packing;
@@ -189,14 +190,10 @@ impl Shard {
     }
 
     pub(crate) fn put(&self, conn: ConnKey, how: Return) {
-        self.enter(|core| core.put_if_alive(conn, how));
-    }
-
-    /// Takes back an exclusive connection by the return rule.
-    pub(crate) fn release(&self, conn: ConnKey) {
         self.enter(|core| {
-            let how = core.judge(conn);
-            core.put_if_alive(conn, how);
+            if core.is_alive() {
+                core.put(conn, how);
+            }
         });
     }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::ConnectionInfo;
-use crate::policy::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Hook, WaiterKey};
+use crate::policy::event::{
+    Action, CloseReason, ConnKey, EndpointKey, Event, Hook, Return, WaiterKey,
+};
 
 use super::cells::{ConnCell, Cut, Stage};
 use super::chunk::Chunk;
@@ -135,7 +137,11 @@ impl Core {
         if protocol.is_plain() {
             cell.stage = Stage::Ready;
             cell.was_ready = true;
-            self.tell(Event::Initialised { conn, capacity: 1 });
+            self.tell(Event::Initialised {
+                conn,
+                capacity: 1,
+                watched: true,
+            });
             return;
         }
         cell.stage = Stage::Initialising(self.now.plus(limit));
@@ -146,6 +152,7 @@ impl Core {
     /// `init` has ended.
     pub(crate) fn initialised(&mut self, conn: ConnKey, opened: Result<super::erased::Opened>) {
         self.refresh();
+        self.collect();
         let cell = self.cells.get_mut(conn);
         let Some(cell) = cell.filter(|cell| matches!(cell.stage, Stage::Initialising(_))) else {
             // Too late; what it made is the user's to drop.
@@ -184,7 +191,12 @@ impl Core {
         }
         cell.stage = Stage::Ready;
         cell.was_ready = true;
-        self.tell(Event::Initialised { conn, capacity });
+        let watched = capacity > 1 || self.watched_meanwhile(conn) == Return::Clean;
+        self.tell(Event::Initialised {
+            conn,
+            capacity,
+            watched,
+        });
         self.pump();
     }
 
@@ -223,14 +235,7 @@ impl Core {
                 check: check.clone(),
                 info,
             },
-            _ => {
-                cell.stage = Stage::Ready;
-                self.tell(Event::HealthChecked {
-                    conn,
-                    healthy: true,
-                });
-                return;
-            }
+            _ => return self.checked(conn, true, !self.backend.has_completions()),
         };
         self.deferred.calls.push_back(call);
         self.arm_timer(conn);
@@ -239,6 +244,13 @@ impl Core {
     /// A health check has ended.
     pub(crate) fn health_checked(&mut self, conn: ConnKey, healthy: bool) {
         self.refresh();
+        let is_all = self.collect();
+        self.checked(conn, healthy, is_all);
+        self.pump();
+    }
+
+    /// What the check left behind, and what came meanwhile, is not the next user's.
+    fn checked(&mut self, conn: ConnKey, healthy: bool, is_all: bool) {
         let Some(cell) = self.cells.get_mut(conn) else {
             return;
         };
@@ -247,15 +259,14 @@ impl Core {
         }
         cell.stage = Stage::Ready;
         cell.task = None;
-        let clean = cell.front.is_empty()
-            && !cell.torn
-            && self.backend.unread(conn.0) == 0
-            && self.backend.unsent(conn.0) == 0;
-        self.tell(Event::HealthChecked {
-            conn,
-            healthy: healthy && clean,
-        });
-        self.pump();
+        let shared = cell.shared;
+        let healthy = match self.verdict(conn, is_all) {
+            _ if !healthy => false,
+            Return::Unwatched if !shared => return self.look(conn),
+            Return::Clean | Return::Unwatched => true,
+            Return::Discard(reason) => shared && reason == CloseReason::Unwatched,
+        };
+        self.tell(Event::HealthChecked { conn, healthy });
     }
 
     fn close(&mut self, conn: ConnKey, reason: CloseReason) {
@@ -298,7 +309,8 @@ impl Core {
             .waiters
             .finish(waiter, Ok((conn, reused)), &mut self.deferred.wakers);
         if lost.is_some() {
-            self.put(conn, crate::policy::event::Return::Clean);
+            let how = self.verdict(conn, !self.backend.has_completions());
+            self.put(conn, how);
         }
     }
 

@@ -313,3 +313,42 @@ fn k8_e4_bytes_that_come_for_a_get_that_goes_away_untaken_reach_nobody() {
         nothing_left(&world, &[server]);
     });
 }
+
+/// A protocol that says good-bye when its user is done.
+struct Polite;
+
+impl Protocol for Polite {
+    type State = ringpool::Stream;
+
+    fn key(&self) -> String {
+        String::new()
+    }
+
+    async fn init(&self, stream: ringpool::Stream) -> Result<ringpool::Stream> {
+        Ok(stream)
+    }
+
+    fn on_release(&self, stream: &ringpool::Stream) {
+        let mut said = Box::pin(stream.write_all(b"bye"));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(said.as_mut().poll(&mut cx).is_ready());
+    }
+}
+
+#[test]
+fn e4_what_a_release_runs_is_judged_too() {
+    seeds(10, |seed| {
+        let world = world(seed, Config::default());
+        let server = ponging(&world);
+        on(&world, 0, async |pool| {
+            let conn = pool.protocol(Polite).get(NAME).await?;
+            ping(&conn).await?;
+            conn.release();
+            let stats = pool.protocol(Polite).stats(NAME)?;
+            assert_eq!(stats.closed_by(CloseReason::UnfinishedWrite), 1);
+            Ok(())
+        })
+        .unwrap();
+        nothing_left(&world, &[server]);
+    });
+}

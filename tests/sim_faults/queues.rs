@@ -325,6 +325,69 @@ fn e4_r11_k14_what_waits_behind_a_stopped_receive_is_not_the_next_users() {
     }
 }
 
+#[test]
+fn e4_r11_what_has_come_and_was_not_read_is_not_the_next_waiters() {
+    let left = Rc::new(Cell::new(0));
+    seeds(30, |seed| {
+        let config = Config {
+            recv_buffers: 8,
+            recv_buffer_size: 512,
+            recv_limit: 2048,
+            max_connections_per_endpoint: 1,
+            ..Config::default()
+        };
+        let world = world(seed, config);
+        let server = world.server(NAME, &["10.0.0.1"]).unwrap();
+        let mut answer = [7; 20_000];
+        answer[0] = 1;
+        let script = Script::new();
+        server.on_connect((0..20).fold(script, |it, _| it.expect("ping").send(answer)));
+        for user in 0..2 {
+            let left = left.clone();
+            world.spawn_on(0, &format!("user {user}"), async move {
+                let pool = Pool::local().unwrap();
+                for turn in 0..10 {
+                    let conn = pool.get(NAME).await.unwrap();
+                    conn.write_all(b"ping").await.unwrap();
+                    let mut chunk = conn.read_chunk().await.unwrap().unwrap();
+                    assert_eq!(chunk[0], 1, "the rest of what the last user was sent");
+                    let mut taken = chunk.len();
+                    sim::sleep(ms(50)).await; // bounded: virtual time, in which all has come
+                    while let Some(next) = at_once(conn.read_chunk()).await {
+                        chunk = next.unwrap().unwrap();
+                        taken += chunk.len();
+                    }
+                    drop(chunk);
+                    left.set(left.get() + usize::from(taken < 20_000));
+                    // The receive is armed again, and submitted, and reports, while this one waits
+                    // for something else.
+                    for _ in 0..turn % 5 {
+                        yield_now().await;
+                    }
+                    conn.release();
+                }
+            });
+        }
+        world.run().unwrap();
+        world.audit().unwrap();
+        nothing_left(&world, &[server]);
+    });
+    assert!(left.get() > 100, "{} times something was left", left.get());
+}
+
+/// Lets other tasks run.
+async fn yield_now() {
+    let mut has_run = false;
+    std::future::poll_fn(|cx| match std::mem::replace(&mut has_run, true) {
+        true => Poll::Ready(()),
+        false => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
 /// What the future has to say at its first poll.
 async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = std::pin::pin!(future);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::event::{Action, CloseReason, ConnKey, EndpointKey};
+use super::super::Got;
+use super::super::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Hook, Return};
 use super::super::harness::{Harness, MS};
 use super::with;
 
@@ -77,4 +78,67 @@ fn an_answer_after_the_end_of_the_lifetime_comes_too_late() {
     h.answer(&check);
     assert_eq!(h.close_reason(conn), Some(CloseReason::Lifetime));
     assert_eq!(h.granted(waiter), None);
+}
+
+#[test]
+fn r11_a_connection_that_could_not_be_taken_was_not_used() {
+    for how in [Return::Unwatched, Return::Discard(CloseReason::Unwatched)] {
+        let mut h = with(|s| {
+            s.notify = true;
+            s.max_connection_uses = 2;
+        });
+        let ep = h.endpoint("a:1");
+        let conn = h.open(ep);
+        h.put(conn);
+        h.log.clear();
+        let before = h.counts(ep);
+        h.pass(MS * 100);
+        // The last use that it may have.
+        let got = h.policy.get(h.now, ep).unwrap();
+        assert_eq!(got, Got::Ready { conn, reused: true });
+        h.policy.not_taken(h.now, conn, how);
+        h.pump();
+        let after = h.counts(ep);
+        assert_eq!((after.gets, after.reused), (before.gets, before.reused));
+        assert_eq!((after.in_use, after.idle), (0, 0));
+        let told = |it: &Action| {
+            matches!(
+                it,
+                Action::Notify {
+                    hook: Hook::Reused,
+                    ..
+                }
+            )
+        };
+        assert_eq!(h.logged(told), 0);
+        if how == Return::Unwatched {
+            assert_eq!(after.checking, 1);
+            h.answer_all();
+            assert_eq!((h.counts(ep).idle, h.close_reason(conn)), (1, None));
+            assert_eq!(h.hit(ep), conn);
+            h.put(conn);
+            assert_eq!(h.close_reason(conn), Some(CloseReason::Uses));
+        } else {
+            assert_eq!(h.close_reason(conn), Some(CloseReason::Unwatched));
+        }
+    }
+}
+
+#[test]
+fn r11_one_that_opens_unwatched_is_looked_at_before_its_first_user_has_it() {
+    let mut h = with(|_| {});
+    let ep = h.endpoint("a:1");
+    let waiter = h.wait(ep);
+    let is_init = |it: &Action| matches!(it, Action::Initialise { .. });
+    let Some(Action::Initialise { conn, .. }) = h.answer_until(is_init) else {
+        panic!("nothing opens");
+    };
+    h.event(Event::Initialised {
+        conn,
+        capacity: 1,
+        watched: false,
+    });
+    assert_eq!((h.counts(ep).checking, h.granted(waiter)), (1, None));
+    h.answer_all();
+    assert_eq!((h.counts(ep).created, h.granted(waiter)), (1, Some(conn)));
 }

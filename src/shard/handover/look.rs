@@ -4,35 +4,45 @@
 //! Promise: it is in nobody's hands until its receive was armed, the kernel has had that, and what
 //! came at once was read and offered to its protocol (I3, D37). Each look ends: it is seen, or late.
 //!
-//! States of a look: the ring owes a `Watched` → unseen → seen; back to the first if the receive has
-//! stopped once more.
+//! States of a look: the ring owes a `Watched` → unseen → the kernel has had the receive → seen, when
+//! what had come by then was read; back to the first if the receive has stopped once more, to the
+//! second if it was armed once more.
 
 use std::time::Duration;
 
 use super::super::cells::Stage;
 use super::super::core::Core;
-use super::BACK_OFF;
-use crate::policy::event::{ConnKey, Event};
+use super::super::deferred::Call;
+use super::{BACK_OFF, Unseen};
+use crate::policy::event::{ConnKey, Event, Return};
 use crate::time::Tick;
 
 impl Core {
     /// Looks at the connection when it is watched.
     pub(in crate::shard) fn look(&mut self, conn: ConnKey) {
         let until = self.now.plus(self.config.connect_timeout);
-        if let Some(cell) = self.cells.get_mut(conn) {
-            cell.stage = Stage::Looked(until);
-            self.arm_timer(conn);
-            if !self.backend.tell_when_watched(conn.0) {
-                self.look_soon(conn);
-            }
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return;
+        };
+        cell.stage = Stage::Looked(until);
+        let is_offered = !cell.is_packed && !cell.reads_for_itself();
+        self.arm_timer(conn);
+        if is_offered && self.backend.unread(conn.0) > 0 {
+            // It came before this was nobody's, and was told of then.
+            self.deferred.calls.push_back(Call::IdleBytes { conn });
+        }
+        if !self.backend.tell_when_watched(conn.0) {
+            self.look_soon(conn);
         }
     }
 
     /// If its receive was queued just now, what the kernel has for it comes with the next submission.
     pub(in crate::shard) fn look_soon(&mut self, conn: ConnKey) {
         if self.is_looked_at(conn) {
-            let until = self.backend.queued_until_now();
-            self.handover.unseen.push((conn, until));
+            let queued = self.backend.queued_until_now();
+            let come = None;
+            let unseen = Unseen { conn, queued, come };
+            self.handover.unseen.push(unseen);
             self.signal.wake();
         }
     }
@@ -45,7 +55,7 @@ impl Core {
     /// Whether it is among those that the next turns look at.
     #[cfg(feature = "sim")]
     pub(in crate::shard) fn is_unseen(&self, conn: ConnKey) -> bool {
-        self.handover.unseen.iter().any(|(it, _)| *it == conn)
+        self.handover.unseen.iter().any(|it| it.conn == conn)
     }
 
     /// When the connections that nobody has watched can be looked at. Whoever reads what came for one
@@ -56,37 +66,52 @@ impl Core {
             false => Duration::ZERO,
         };
         let mut unseen = self.handover.unseen.iter();
-        let is_due = unseen.any(|(conn, _)| self.backend.unread(conn.0) == 0);
+        let is_due = unseen.any(|it| self.backend.unread(it.conn.0) == 0);
         is_due.then(|| self.now.plus(wait))
     }
 
     /// Those whose receive the kernel has had are as good as any that idles here, unless something
-    /// came. What came at once is read, and offered to their protocols, before they are judged.
+    /// came. What came at once is read, and offered to their protocols, before they are judged: what
+    /// comes for others all the time does not delay that.
     pub(in crate::shard) fn see_received(&mut self) {
-        if self.handover.unseen.is_empty() || self.backend.has_completions() {
+        if self.handover.unseen.is_empty() {
             return;
         }
         let mut seen = Vec::new();
-        self.handover.unseen.retain(|(conn, until)| {
-            let is_packed = self.cells.get(*conn).is_some_and(|cell| cell.is_packed);
-            let is_offered = self.backend.unread(conn.0) > 0;
-            let is_seen = self.backend.has_taken(*until) && !is_packed && !is_offered;
+        self.handover.unseen.retain_mut(|it| {
+            if it.come.is_none() && self.backend.has_taken(it.queued) {
+                it.come = self.backend.come_until_now();
+            }
+            let is_read = it.come.is_some_and(|come| self.backend.has_read(come));
+            let is_packed = self.cells.get(it.conn).is_some_and(|cell| cell.is_packed);
+            let is_offered = self.backend.unread(it.conn.0) > 0;
+            let is_seen = is_read && !is_packed && !is_offered;
             if is_seen {
-                seen.push(*conn);
+                seen.push(it.conn);
             }
             !is_seen
         });
         for conn in seen {
-            // One that found no buffer once more is looked at when it is watched.
-            if !self.is_looked_at(conn) || self.backend.tell_when_watched(conn.0) {
-                continue;
-            }
-            let healthy = self.backend.is_watching(conn.0);
-            if let Some(cell) = self.cells.get_mut(conn) {
-                cell.stage = Stage::Ready;
-            }
-            self.tell(Event::HealthChecked { conn, healthy });
-            self.pump();
+            self.see(conn);
         }
+    }
+
+    /// What had come until its receive was armed was taken in.
+    fn see(&mut self, conn: ConnKey) {
+        // One that found no buffer once more is looked at when it is watched.
+        if !self.is_looked_at(conn) || self.backend.tell_when_watched(conn.0) {
+            return;
+        }
+        let healthy = match self.watched(conn, true) {
+            Return::Clean => true,
+            // It has ended meanwhile, and was armed once more.
+            Return::Unwatched => return self.look_soon(conn),
+            Return::Discard(_) => false,
+        };
+        if let Some(cell) = self.cells.get_mut(conn) {
+            cell.stage = Stage::Ready;
+        }
+        self.tell(Event::HealthChecked { conn, healthy });
+        self.pump();
     }
 }
