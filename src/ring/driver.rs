@@ -7,7 +7,10 @@
 //! [`Signal::rest`] comes before the last look. A turn makes no system call if there is nothing to
 //! submit. When the runtime drops the driver, it ends the turn's owner, once; in a forked child that does not disturb the parent's driver (D30).
 //!
-//! States: gathering (queued again while the batch grows, at most 32 times), submitting, resting,
+//! What tasks did costs no turn: where nothing has come and nothing is due, the batch is handed over
+//! and what the kernel answers at once is taken in ([`Turn::settle`]), all in one poll.
+//!
+//! States: gathering (queued again while the batch grows, at most 32 times), settling, resting,
 //! stopped.
 
 use std::future::Future;
@@ -36,24 +39,27 @@ pub(crate) enum Next {
 
 /// What the driver drives.
 pub(crate) trait Turn: 'static {
-    /// Reaps, handles events and deadlines, queues new operations. Does not submit.
-    fn turn(&self, cx: &mut Context<'_>) -> Next;
+    /// Reaps, handles events and deadlines, queues new operations, runs the user's code. Does not
+    /// submit.
+    fn turn(&self, cx: &mut Context<'_>);
     /// What a submission would carry now.
     fn queued(&self) -> usize;
-    /// Submits.
-    fn submit(&self);
+    /// Ends a turn that was taken just now, or what tasks did since one: submits, takes in what that
+    /// completed, and says when the next turn is due: at once, if that had the user's code run.
+    fn settle(&self, turned: bool) -> Next;
+    /// Whether something has come from the kernel or from another core.
+    fn has_come(&self) -> bool;
     /// Whether there is work that only another turn, soon, can queue.
     fn wants_turn(&self) -> bool;
-    /// Whether completions can be reaped now.
-    fn has_completions(&self) -> bool;
     /// The driver is dropped: nothing will drive the ring any more.
     fn end(&self);
 }
 
 /// Where the driver sleeps.
 pub(crate) trait Watch: Unpin + 'static {
-    /// Forgets that completions came: what comes from now on wakes the task of `cx`.
-    fn clear(&mut self, cx: &mut Context<'_>);
+    /// Forgets that completions came: what comes from now on wakes the task of `cx`. Whether any
+    /// had come.
+    fn clear(&mut self, cx: &mut Context<'_>) -> bool;
     /// Sets the alarm to `at`; whether that moment has come.
     fn poll_alarm(&mut self, cx: &mut Context<'_>, at: Tick) -> bool;
     /// The moment now.
@@ -104,31 +110,33 @@ impl<T: Turn, W: Watch> Future for Driver<T, W> {
         let Some(watch) = &mut this.watch else {
             return Poll::Ready(());
         };
-        this.signal.begin(cx.waker());
-        watch.clear(cx);
-        let Next::At(mut deadline) = this.turn.turn(cx) else {
-            this.stop();
-            return Poll::Ready(());
-        };
+        let asked = this.signal.begin(cx.waker());
+        let ready = watch.clear(cx);
+        // Who woke the driver is not told: if it was not asked, a deadline may be due.
+        let turns = !asked || ready || this.turn.has_come();
+        if turns {
+            this.turn.turn(cx);
+        }
         let queued = this.turn.queued();
         if queued > this.seen && this.gathered < MAX_GATHER {
             this.seen = queued;
             this.gathered += 1;
+            this.signal.gather();
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         this.seen = 0;
         this.gathered = 0;
-        if queued > 0 {
-            this.turn.submit();
-        }
-        if this.turn.wants_turn() || (queued > 0 && this.turn.queued() > 0) {
+        let Next::At(mut deadline) = this.turn.settle(turns) else {
+            this.stop();
+            return Poll::Ready(());
+        };
+        if this.turn.wants_turn() || this.turn.queued() > 0 {
             deadline = deadline.min(watch.now().plus(BACK_OFF));
         }
         this.signal.rest();
-        if this.turn.has_completions() || watch.poll_alarm(cx, deadline) {
-            this.signal.begin(cx.waker());
-            cx.waker().wake_by_ref();
+        if this.turn.has_come() || watch.poll_alarm(cx, deadline) {
+            this.signal.wake();
         }
         Poll::Pending
     }

@@ -475,7 +475,7 @@ impl Ring {
         };
         // SAFETY: the caller's promise.
         unsafe { self.queue.push(&[entry.user_data(user_data)], class) };
-        self.signal.wake();
+        self.signal.ask();
         true
     }
 
@@ -495,6 +495,6 @@ impl Ring {
         // SAFETY: the caller's promise.
         unsafe { self.queue.push(&self.entries, class) };
         self.entries.clear();
-        self.signal.wake();
+        self.signal.ask();
     }
 }

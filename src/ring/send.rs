@@ -163,7 +163,7 @@ impl Ring {
         if !in_flight && !queue.dirty {
             queue.dirty = true;
             self.dirty.push(key);
-            self.signal.wake();
+            self.signal.ask();
         }
     }
 

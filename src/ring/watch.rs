@@ -9,7 +9,7 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -52,6 +52,8 @@ pub(crate) struct Descriptor {
     sleep: Option<Pin<Box<Sleep>>>,
     /// What `sleep` is set to.
     alarm: Tick,
+    /// Whom `sleep` wakes then.
+    wakes: Option<Waker>,
 }
 
 impl Descriptor {
@@ -78,6 +80,7 @@ impl Descriptor {
             open: Rc::new(RefCell::new(Some(open))),
             sleep: None,
             alarm: Tick::NEVER,
+            wakes: None,
         })
     }
 
@@ -88,14 +91,17 @@ impl Descriptor {
 }
 
 impl Watch for Descriptor {
-    fn clear(&mut self, cx: &mut Context<'_>) {
+    fn clear(&mut self, cx: &mut Context<'_>) -> bool {
         let open = self.open.borrow();
         let Some(fd) = open.as_ref().and_then(|open| open.fd.as_ref()) else {
-            return;
+            return false;
         };
+        let mut came = false;
         while let Poll::Ready(Ok(mut ready)) = fd.poll_read_ready(cx) {
             ready.clear_ready();
+            came = true;
         }
+        came
     }
 
     fn poll_alarm(&mut self, cx: &mut Context<'_>, at: Tick) -> bool {
@@ -116,9 +122,18 @@ impl Watch for Descriptor {
                 Some(sleep) => sleep.as_mut().reset(instant.into()),
                 None => self.sleep = Some(Box::pin(tokio::time::sleep_until(instant.into()))),
             }
+            self.wakes = None;
         }
-        let sleep = self.sleep.as_mut();
-        sleep.is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+        let Some(sleep) = &mut self.sleep else {
+            return false;
+        };
+        let known = self.wakes.as_ref();
+        if known.is_some_and(|waker| waker.will_wake(cx.waker())) && !sleep.is_elapsed() {
+            // To poll it again would read the clock.
+            return false;
+        }
+        self.wakes = Some(cx.waker().clone());
+        sleep.as_mut().poll(cx).is_ready()
     }
 
     fn now(&self) -> Tick {

@@ -1,6 +1,6 @@
 //! One core's pool: the policy decides, the ring moves bytes, the shares tell of the other cores.
 //! This file is the loop between them: completions become events, events go to the policy, its
-//! actions come out and are done.
+//! actions come out and are done. When it runs is [`turn`](super::turn)'s.
 //!
 //! Promise: no user code runs in here (it is deferred until nothing is borrowed), and one turn does
 //! a bounded amount of work.
@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
 use crate::policy::event::{CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
 use crate::policy::{Got, PoolPolicy, Settings};
-use crate::ring::{Next, Ring, Signal, SocketOptions};
+use crate::ring::{Ring, Signal, SocketOptions};
 use crate::slot::{Key, KeyMap};
 use crate::time::Tick;
 
@@ -40,13 +40,6 @@ use super::{Checkout, Gotten};
 const MAX_ROUNDS: usize = 64;
 /// How old the turn's time may be for a wait that begins.
 const MOMENT: Duration = Duration::from_millis(1);
-
-/// How much later than planned a turn must be for the thread to have stood still.
-const STANDSTILL: Duration = Duration::from_millis(10);
-/// How long tasks then have to see what came meanwhile.
-const GRACE: Duration = Duration::from_millis(5);
-/// How long after one grace there is no other: a thread that is always late must find lateness.
-const BETWEEN_GRACES: Duration = Duration::from_secs(1);
 
 /// Everything of one core, behind the shard's one borrow.
 pub(crate) struct Core {
@@ -72,19 +65,21 @@ pub(crate) struct Core {
     /// The moment at which this turn, or the first command after it, began.
     pub(crate) now: Tick,
     /// The driver has run since `now` was read.
-    stale: bool,
+    pub(super) stale: bool,
     /// Deadlines of reads, writes and stages, lazily: one entry per connection at most.
     pub(super) timers: BinaryHeap<Reverse<(Tick, Key)>>,
     /// Until when nothing is found late, because the thread had stood still.
-    grace: Option<Tick>,
-    /// Completions were taken in since the last turn, by a get that looked for them.
+    pub(super) grace: Option<Tick>,
+    /// Completions were taken in before the turn that comes next.
     pub(super) came: bool,
-    /// The moment of the last rest.
-    now_at_rest: Tick,
-    /// Until when the driver sleeps unless woken.
+    /// Until when the deadlines were looked at.
+    pub(super) seen_to: Tick,
+    /// Until when the driver sleeps unless woken; earlier if something was armed since.
     pub(crate) asleep_until: Tick,
     /// Why the shard can do no more, if so.
     pub(crate) dead: Option<Error>,
+    /// Those who waited then were woken.
+    pub(super) told_dead: bool,
     pub(crate) draining: bool,
     pub(crate) ended: bool,
     /// Who waits for the last connection to end.
@@ -130,9 +125,10 @@ impl Core {
             timers: BinaryHeap::new(),
             grace: None,
             came: false,
-            now_at_rest: Tick::NEVER,
+            seen_to: Tick::NEVER,
             asleep_until: Tick::NEVER,
             dead: None,
+            told_dead: false,
             draining: false,
             ended: false,
             drained: Vec::new(),
@@ -144,67 +140,7 @@ impl Core {
         }
     }
 
-    // -- the turn ------------------------------------------------------------------------------
-
-    /// One turn of the driver: everything that has come and is due; the driver submits afterwards.
-    pub(crate) fn turn(&mut self) {
-        self.now = self.host.now();
-        self.stale = true;
-        // A deadline that was armed since the last rest counts, a lookup that waits in line does not.
-        let due = self.asleep_until.min(self.next_due()).max(self.now_at_rest);
-        self.notice_sleep();
-        self.look_at_sources();
-        let came = self.backend.reap() > 0 || std::mem::take(&mut self.came);
-        self.hear_notices();
-        // What has come is taken in before anything is found late (P13).
-        self.pump();
-        self.see_received();
-        self.recall_late();
-        self.look_at_demands();
-        // After a standstill, tasks too must see what has come before they are found late.
-        let stood_still = self.now >= due.plus(STANDSTILL);
-        let may = self
-            .grace
-            .is_none_or(|last| self.now >= last.plus(BETWEEN_GRACES));
-        if came && stood_still && may {
-            self.grace = Some(self.now.plus(GRACE));
-        }
-        if self.grace.is_none_or(|until| self.now >= until) {
-            self.deadlines();
-        }
-        self.pump();
-        if self.draining && self.policy.is_drained() {
-            self.deferred.wakers.extend(self.drained.drain(..));
-        }
-        self.deferred.wakers.extend(self.warming.drain(..));
-    }
-
-    /// What is late ends.
-    fn deadlines(&mut self) {
-        self.lookups_due();
-        self.timers_due();
-        let due = self.policy.poll_timeout();
-        if due.is_some_and(|due| due <= self.now) {
-            self.policy.handle_timeout(self.now);
-        }
-    }
-
-    /// The end of a turn, after what it deferred has run: when the next one is due.
-    pub(crate) fn rest(&mut self) -> Next {
-        if self.ended || self.dead.is_some() {
-            return Next::Stop;
-        }
-        // What was deferred may have used the pool.
-        self.pump();
-        self.publish();
-        self.stale = true;
-        self.now_at_rest = self.now;
-        self.asleep_until = match self.deferred.is_empty() {
-            true => self.next_due(),
-            false => self.now,
-        };
-        Next::At(self.asleep_until)
-    }
+    // -- facts ---------------------------------------------------------------------------------
 
     /// Events in, actions out, until both are empty or the turn's bound is reached.
     pub(crate) fn pump(&mut self) {
@@ -264,26 +200,6 @@ impl Core {
         }
     }
 
-    pub(super) fn next_due(&mut self) -> Tick {
-        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        [
-            self.policy.poll_timeout(),
-            self.lookups.poll_timeout(),
-            self.names.poll_timeout(),
-            timer,
-            self.endpoints.look_at_due(),
-            self.looks_at(),
-            self.recall_at(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .map_or(Tick::NEVER, |due| match self.grace {
-            Some(until) if self.now < until => due.max(until),
-            _ => due,
-        })
-    }
-
     // -- commands ------------------------------------------------------------------------------
 
     /// Reads the clock if this is the first command since the driver ran, and has it run again
@@ -294,7 +210,7 @@ impl Core {
         if self.stale {
             self.stale = false;
             self.now = self.host.now();
-            self.signal.wake();
+            self.signal.ask();
         }
     }
 

@@ -10,6 +10,7 @@ use super::cells::Stage;
 use super::core::Core;
 use crate::error::{Error, ErrorKind};
 use crate::policy::event::{ConnKey, Event};
+use crate::time::Tick;
 
 /// Connections whose deadline is looked at in one turn.
 const MAX_TIMERS: usize = 1024;
@@ -27,7 +28,7 @@ impl Core {
         cell.timed = Some(due);
         self.timers.push(Reverse((due, conn.0)));
         self.prune_timers();
-        self.wake_if_due_earlier();
+        self.wake_if_earlier(due);
     }
 
     /// Connections that have ended leave their entry behind until it is due; where connections
@@ -108,8 +109,14 @@ impl Core {
 
     /// The driver sleeps until its last known deadline; an earlier one must wake it.
     pub(crate) fn wake_if_due_earlier(&mut self) {
-        if self.next_due() < self.asleep_until {
-            self.signal.wake();
+        let due = self.next_due();
+        self.wake_if_earlier(due);
+    }
+
+    fn wake_if_earlier(&mut self, due: Tick) {
+        if due < self.asleep_until {
+            self.asleep_until = due;
+            self.signal.ask();
         }
     }
 }

@@ -39,6 +39,7 @@ mod run;
 mod sources;
 mod tap;
 mod total;
+mod turn;
 mod waiters;
 mod warm;
 
@@ -259,33 +260,29 @@ impl Shard {
 }
 
 impl Turn for Shard {
-    fn turn(&self, cx: &mut Context<'_>) -> Next {
+    fn turn(&self, cx: &mut Context<'_>) {
         self.enter(|core| {
             core.links.wake().register(cx.waker());
             core.turn();
         });
-        self.enter(Core::rest)
     }
 
     fn queued(&self) -> usize {
-        self.enter(|core| core.backend.queued())
+        self.core.borrow_mut().backend.queued()
     }
 
-    fn submit(&self) {
-        self.enter(|core| {
-            if let Err(error) = core.backend.submit() {
-                core.die(error);
-            }
-        });
+    fn settle(&self, turned: bool) -> Next {
+        self.enter(|core| core.settle(turned))
+    }
+
+    fn has_come(&self) -> bool {
+        self.core.borrow().has_come()
     }
 
     fn wants_turn(&self) -> bool {
         // One that can do no more ends in its next turn.
-        self.enter(|core| core.dead.is_some() || core.backend.wants_turn())
-    }
-
-    fn has_completions(&self) -> bool {
-        self.enter(|core| core.backend.has_completions())
+        let core = self.core.borrow();
+        core.dead.is_some() || core.backend.wants_turn()
     }
 
     fn end(&self) {

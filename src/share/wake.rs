@@ -66,8 +66,7 @@ impl Wake {
         self.pending.load(Ordering::Acquire) && self.pending.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether the flag is up.
-    #[cfg(test)]
+    /// Whether the flag is up: whoever raises it after this calls the waker.
     pub(crate) fn is_pending(&self) -> bool {
         self.pending.load(Ordering::Acquire)
     }

@@ -368,7 +368,7 @@ impl RingKernel {
 }
 
 impl Watch for Bell {
-    fn clear(&mut self, cx: &mut Context<'_>) {
+    fn clear(&mut self, cx: &mut Context<'_>) -> bool {
         self.machine.with(|state| {
             if let Some(ring) = state.ring(self.ring) {
                 let known = ring.watcher.as_ref();
@@ -377,6 +377,8 @@ impl Watch for Bell {
                 }
             }
         });
+        // Completions can be seen in the queue.
+        false
     }
 
     fn poll_alarm(&mut self, cx: &mut Context<'_>, at: Tick) -> bool {

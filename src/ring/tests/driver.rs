@@ -23,10 +23,11 @@ struct Shard {
     ended: Cell<bool>,
     deadline: Cell<Tick>,
     turns: Cell<u32>,
+    settled: Cell<u32>,
 }
 
 impl Turn for Shard {
-    fn turn(&self, _cx: &mut Context<'_>) -> Next {
+    fn turn(&self, _cx: &mut Context<'_>) {
         self.turns.set(self.turns.get() + 1);
         let mut wake = Vec::new();
         {
@@ -55,22 +56,27 @@ impl Turn for Shard {
         if clock::now() >= self.deadline.get() {
             self.deadline.set(Tick::NEVER);
         }
-        Next::At(self.deadline.get())
     }
 
     fn queued(&self) -> usize {
         self.ring.borrow_mut().queued()
     }
 
-    fn submit(&self) {
-        let _ = self.ring.borrow_mut().submit();
+    fn settle(&self, _turned: bool) -> Next {
+        self.settled.set(self.settled.get() + 1);
+        let mut ring = self.ring.borrow_mut();
+        if ring.needs_submit() {
+            let _ = ring.submit();
+            ring.reap();
+        }
+        Next::At(self.deadline.get())
     }
 
     fn wants_turn(&self) -> bool {
         self.ring.borrow().wants_turn()
     }
 
-    fn has_completions(&self) -> bool {
+    fn has_come(&self) -> bool {
         self.ring.borrow().has_completions()
     }
 
@@ -99,6 +105,7 @@ impl Shard {
             ended: Cell::new(false),
             deadline: Cell::new(Tick::NEVER),
             turns: Cell::new(0),
+            settled: Cell::new(0),
         });
         let driver = Driver::new(Rc::clone(&shard), Descriptor::new(fd).unwrap(), signal);
         (shard, driver)
@@ -237,6 +244,55 @@ fn writes_of_many_tasks_are_one_submission() {
         }
         let enters = shard.ring.borrow().stats().enters - before;
         assert!(enters <= 4, "{enters} enters for 8 writes");
+    });
+}
+
+#[test]
+fn what_tasks_did_costs_one_submission_and_no_turn() {
+    const ROUNDS: u32 = 100;
+    let address = echo_server();
+    run(move || async move {
+        let shard = Shard::start(config());
+        let at = key(0);
+        let ring = &shard.ring;
+        ring.borrow_mut().connect(at, address, &options(), CONNECT);
+        let watching = shard.wait(at, |ring| ring.is_watching(at).then_some(()));
+        watching.await;
+        let before = (shard.turns.get(), ring.borrow().stats().enters);
+        for _ in 0..ROUNDS {
+            ring.borrow_mut().write(at, b"ping").unwrap();
+            assert_eq!(&*shard.read(at).await, b"ping");
+        }
+        let turns = shard.turns.get() - before.0;
+        let enters = ring.borrow().stats().enters - before.1;
+        // One turn for each answer; a few more when readiness is told of what was taken in before.
+        assert!(turns <= ROUNDS * 5 / 4, "{turns} turns");
+        assert!(enters <= u64::from(ROUNDS) + 2, "{enters} enters");
+    });
+}
+
+#[test]
+fn a_turn_is_not_lost_beside_what_tasks_did() {
+    run(|| async {
+        let shard = Shard::start(config());
+        let signal = shard.ring.borrow().signal();
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        let counted = || (shard.turns.get(), shard.settled.get());
+        let (turns, settled) = counted();
+        signal.ask();
+        signal.ask();
+        tokio::task::yield_now().await;
+        assert_eq!(counted(), (turns, settled + 1));
+        signal.ask();
+        signal.wake();
+        tokio::task::yield_now().await;
+        assert_eq!(counted(), (turns + 1, settled + 2));
+        signal.wake();
+        signal.ask();
+        tokio::task::yield_now().await;
+        assert_eq!(counted(), (turns + 2, settled + 3));
     });
 }
 
