@@ -76,7 +76,7 @@ pub use resolver::{
     Answered, Families, IpPrefix, NameTable, Resolve, Resolver, ResolverOptions, SystemFiles,
 };
 pub use shard::{ShardStats, Trace, TraceRecord};
-pub use shards::{Remote, Shards, ShardsBuilder};
+pub use shards::{Remote, Runtime, Shards, ShardsBuilder};
 pub use stats::{AddressStats, CoreStats, Stats};
 pub use stream::{Chunk, Stream};
 

@@ -5,8 +5,8 @@ mod support;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use ringpool::{Config, Error, ErrorKind, Pool, Shards};
-use support::{Server, on_one_shard, shards};
+use ringpool::{Config, Error, ErrorKind, Pool, Runtime, Shards};
+use support::{Server, on_one_shard, shards, shards_on};
 
 #[test]
 fn a_future_runs_on_the_shard_it_is_sent_to() {
@@ -172,6 +172,83 @@ fn a_task_that_hits_without_waiting_starves_neither_timers_nor_the_driver() {
         assert!(looping.await?? > 0);
         Ok(())
     });
+}
+
+/// What a task may expect of the runtime that it runs on.
+async fn lives(server: String) -> ringpool::Result<u64> {
+    let endpoint = Pool::local()?.endpoint(&*server)?;
+    let talk = async |endpoint: ringpool::EndpointHandle| {
+        let conn = endpoint.get().await?;
+        conn.write_all(b"ping\n").await?;
+        assert_eq!(conn.read_line(16).await?, "ping");
+        conn.release();
+        Ok::<_, Error>(())
+    };
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let endpoint = endpoint.clone();
+            ringpool::spawn(async move { talk(endpoint).await })
+        })
+        .collect();
+    for task in tasks {
+        task.await??;
+    }
+    // Timers fire, and what the kernel or another thread does wakes the tasks that wait for it.
+    let late = tokio::time::timeout(Duration::from_millis(1), std::future::pending::<()>());
+    assert!(late.await.is_err());
+    let (sender, receiver) = std::sync::mpsc::channel::<std::task::Waker>();
+    let waking = std::thread::spawn(move || receiver.recv().unwrap().wake());
+    let mut polls = 0;
+    std::future::poll_fn(|cx| {
+        polls += 1;
+        match polls {
+            1 => {
+                sender.send(cx.waker().clone()).unwrap();
+                std::task::Poll::Pending
+            }
+            _ => std::task::Poll::Ready(()),
+        }
+    })
+    .await;
+    waking.join().unwrap();
+    let panics = ringpool::spawn(async { panic!("on purpose") });
+    assert_eq!(panics.await.unwrap_err().kind(), ErrorKind::Panicked);
+    talk(endpoint.clone()).await?;
+    Ok(endpoint.stats().created)
+}
+
+#[test]
+fn tasks_live_on_either_runtime() {
+    let server = Server::echo();
+    for runtime in [Runtime::TokioUring, Runtime::Tokio] {
+        let shards = shards_on(runtime, 2, Config::default());
+        let running: Vec<_> = (0..2)
+            .map(|n| {
+                let name = server.name();
+                shards.run_on(n, move || lives(name)).unwrap()
+            })
+            .collect();
+        for remote in running {
+            assert!(remote.wait().unwrap().unwrap() > 0, "{runtime:?}");
+        }
+        // A task that never ends does not keep the thread.
+        let endless = shards.run_on(0, std::future::pending::<()>).unwrap();
+        shards.shutdown();
+        let error = endless.wait().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotOnShard, "{runtime:?}");
+    }
+}
+
+#[test]
+fn files_of_tokio_uring_are_there_by_default() {
+    let shards = shards(1, Config::default());
+    let read = || async {
+        let file = tokio_uring::fs::File::open("/proc/self/comm").await?;
+        let (read, name) = file.read_at(vec![0; 64], 0).await;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&name[..read?]).into_owned())
+    };
+    let name = shards.run_on(0, read).unwrap().wait().unwrap().unwrap();
+    assert!(!name.is_empty());
 }
 
 #[test]

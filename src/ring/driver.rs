@@ -20,6 +20,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::ring::signal::Signal;
+use crate::ring::unpark;
 use crate::time::Tick;
 
 /// How often the driver waits for a batch to grow before it submits.
@@ -92,6 +93,11 @@ impl<T: Turn, W: Watch> Driver<T, W> {
             gathered: 0,
             seen: 0,
         }
+    }
+
+    /// Whoever sees this thread awake tells the driver what has come, if its runtime can.
+    pub(super) fn listen(&self) {
+        unpark::listen(&self.turn, Rc::clone(&self.signal));
     }
 
     fn stop(&mut self) {

@@ -46,6 +46,7 @@ mod spawn;
 #[cfg(test)]
 mod tests;
 mod token;
+mod unpark;
 mod watch;
 
 use std::cell::OnceCell;
@@ -64,7 +65,7 @@ pub(crate) use driver::Watch;
 pub(crate) use driver::{Driver, Next, Turn};
 use events::RingStats;
 pub(crate) use events::{End, Event, RingConfig, SocketOptions};
-pub(crate) use host::{drive, random_seed, runtime, until};
+pub(crate) use host::{Runtime, drive, random_seed, until};
 #[cfg(feature = "sim")]
 pub(crate) use opcode::IP_LOCAL_PORT_RANGE;
 pub(crate) use opcode::Transport;

@@ -276,7 +276,8 @@ impl Turn for Shard {
     }
 
     fn has_come(&self) -> bool {
-        self.core.borrow().has_come()
+        // The thread may awake anywhere.
+        self.core.try_borrow().is_ok_and(|core| core.has_come())
     }
 
     fn wants_turn(&self) -> bool {

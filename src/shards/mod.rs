@@ -1,5 +1,6 @@
 //! A service with a thread per core should not have to write the threads. [`Shards`] starts them,
-//! each pinned to a core, with a tokio-uring runtime and a shard of the pool.
+//! each pinned to a core, with a runtime of its own (tokio-uring's, unless told otherwise) and a shard
+//! of the pool.
 //!
 //! Promise: building fails as a whole if one thread cannot start, naming why; an error or a panic
 //! of a future reaches the caller who sent it; shutting down drains every shard, in order, within
@@ -49,6 +50,7 @@ impl Shards {
             shards: None,
             pin: true,
             drain: Duration::from_secs(10),
+            runtime: Runtime::default(),
         }
     }
 
@@ -170,6 +172,22 @@ impl fmt::Debug for Shards {
     }
 }
 
+/// What runs the tasks of a shard's thread. The pool's connections are on a ring of the pool's own
+/// with either, and [`spawn`](crate::spawn), timers and channels of tokio work with either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Runtime {
+    /// A tokio-uring runtime: tasks may use its files and sockets. Before the thread sleeps it enters
+    /// the kernel for its own ring, whether anything is queued there or not. A request and its
+    /// answer, on a thread with nothing else to do, cost three system calls, and five if the thread
+    /// sleeps when the answer comes: that interrupts one sleep before it ends the next.
+    #[default]
+    TokioUring,
+    /// A tokio runtime of the thread's own, without a second ring: two system calls for the same.
+    /// tokio's files and sockets work; those of tokio-uring panic.
+    Tokio,
+}
+
 /// How [`Shards`] are to be.
 #[derive(Debug)]
 #[must_use = "nothing starts until `build` is called"]
@@ -178,6 +196,7 @@ pub struct ShardsBuilder {
     shards: Option<NonZeroUsize>,
     pin: bool,
     drain: Duration,
+    runtime: Runtime,
 }
 
 impl ShardsBuilder {
@@ -197,6 +216,12 @@ impl ShardsBuilder {
     /// Whether each thread is pinned to one core (sched_setaffinity(2)). Default true.
     pub fn pin(mut self, pin: bool) -> Self {
         self.pin = pin;
+        self
+    }
+
+    /// What runs the tasks of each thread. Default [`Runtime::TokioUring`].
+    pub fn runtime(mut self, runtime: Runtime) -> Self {
+        self.runtime = runtime;
         self
     }
 
@@ -223,7 +248,7 @@ impl ShardsBuilder {
         };
         for n in 0..count {
             let cpu: Option<Cpu> = self.pin.then(|| cpus[n % cpus.len()]);
-            let thread = ShardThread::start(n, cpu, shards.group.clone())
+            let thread = ShardThread::start(n, cpu, shards.group.clone(), self.runtime)
                 .map_err(|error| error.context(format!("starting shard {n} of {count}")))?;
             shards.threads.push(thread);
         }

@@ -14,6 +14,7 @@ use crate::host::spawn;
 use crate::ring;
 use crate::shard::{Inbox, Job};
 
+use super::Runtime;
 use super::remote::{Promise, Remote, remote};
 
 /// The number of a CPU.
@@ -37,7 +38,12 @@ pub(crate) struct ShardThread {
 
 impl ShardThread {
     /// Starts thread `n` on `cpu` and waits until its shard works.
-    pub(crate) fn start(n: usize, cpu: Option<Cpu>, group: Group) -> Result<Self> {
+    pub(crate) fn start(
+        n: usize,
+        cpu: Option<Cpu>,
+        group: Group,
+        runtime: Runtime,
+    ) -> Result<Self> {
         let (ready, started) = mpsc::sync_channel(1);
         let (stop, stopped) = remote();
         let run = move || {
@@ -47,7 +53,7 @@ impl ShardThread {
                 let _caller_gone = ready.send(Err(error));
                 return;
             }
-            run_shard(&group, &ready, stopped);
+            run_shard(&group, runtime, &ready, stopped);
         };
         let handle = std::thread::Builder::new()
             .name(format!("ringpool-{n}"))
@@ -119,8 +125,17 @@ fn pin(cpu: Cpu) -> Result<()> {
         .map_err(|errno| unavailable(&format!("pinning a thread to CPU {cpu}"), errno.into()))
 }
 
-fn run_shard(group: &Group, ready: &mpsc::SyncSender<Result<Inbox>>, stopped: Remote<Duration>) {
-    let runtime = match ring::runtime() {
+fn run_shard(
+    group: &Group,
+    runtime: Runtime,
+    ready: &mpsc::SyncSender<Result<Inbox>>,
+    stopped: Remote<Duration>,
+) {
+    let started = match runtime {
+        Runtime::TokioUring => ring::Runtime::tokio_uring(),
+        Runtime::Tokio => ring::Runtime::tokio(),
+    };
+    let runtime = match started {
         Ok(runtime) => runtime,
         Err(error) => {
             let _caller_gone = ready.send(Err(error));
