@@ -5,10 +5,12 @@
 //! Promise: while anything is queued, completed or due, the driver is queued too: no wake-up is
 //! lost, because the readiness of the ring is cleared before its completions are looked at, and
 //! [`Signal::rest`] comes before the last look. A turn makes no system call if there is nothing to
-//! submit. When the runtime drops the driver, it ends the turn's owner, once; in a forked child that does not disturb the parent's driver (D30).
+//! submit. When the runtime drops the driver, it ends the turn's owner, once; in a forked child that
+//! does not disturb the parent's driver (D30).
 //!
 //! What tasks did costs no turn: where nothing has come and nothing is due, the batch is handed over
-//! and what the kernel answers at once is taken in ([`Turn::settle`]), all in one poll.
+//! and what the kernel answers at once is taken in ([`Turn::settle`]), all in one poll. The first
+//! poll is a turn in any case: only a turn tells the other cores whom to wake.
 //!
 //! States: gathering (queued again while the batch grows, at most 32 times), settling, resting,
 //! stopped.
@@ -118,8 +120,9 @@ impl<T: Turn, W: Watch> Future for Driver<T, W> {
         };
         let asked = this.signal.begin(cx.waker());
         let ready = watch.clear(cx);
-        // Who woke the driver is not told: if it was not asked, a deadline may be due.
-        let turns = !asked || ready || this.turn.has_come();
+        // Who woke the driver is not told: if it was not asked, a deadline may be due. And what only
+        // a turn can queue does not wait until tasks leave the driver alone for once.
+        let turns = !asked || ready || this.turn.has_come() || this.turn.wants_turn();
         if turns {
             this.turn.turn(cx);
         }

@@ -5,7 +5,7 @@
 //! reaches the driver, and while the driver runs or is already woken either costs a load or two.
 //!
 //! States: resting; asked (what tasks did is to be handed over, and nothing has come that only a
-//! turn sees to); raised (a turn is wanted, or runs).
+//! turn sees to); raised (a turn is wanted); running (the driver looks at everything now).
 //!
 //! The waker is the driver task's own: waking it only queues the task in the runtime, so it is
 //! called under borrows (D36 is about code of the user's).
@@ -20,6 +20,7 @@ enum Told {
     Nothing,
     Asked,
     Raised,
+    Running,
 }
 
 /// Wakes the driver of one ring. Shared by the ring, its buffers and the driver.
@@ -54,18 +55,25 @@ impl Signal {
 
     /// The driver runs and will look at everything before it rests. Whether it was only asked to
     /// hand over what tasks did.
+    ///
+    /// Never with a waker that it had not before: other cores know the one of the last turn, so
+    /// the first poll must be a turn, whatever woke it.
     pub(crate) fn begin(&self, waker: &Waker) -> bool {
-        let told = self.told.replace(Told::Raised);
+        let told = self.told.replace(Told::Running);
         let mut kept = self.waker.borrow_mut();
-        if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+        let known = kept.as_ref().is_some_and(|kept| kept.will_wake(waker));
+        if !known {
             *kept = Some(waker.clone());
         }
-        told == Told::Asked
+        known && told == Told::Asked
     }
 
-    /// The driver lets other tasks run, and is queued behind them.
+    /// The driver lets other tasks run, and is queued behind them. A turn that was wanted since it
+    /// began to run still is.
     pub(crate) fn gather(&self) {
-        self.told.set(Told::Asked);
+        if self.told.get() == Told::Running {
+            self.told.set(Told::Asked);
+        }
     }
 
     /// The driver is about to sleep.

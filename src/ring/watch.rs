@@ -7,12 +7,13 @@
 use std::cell::RefCell;
 use std::mem;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
 use super::clock;
@@ -64,7 +65,7 @@ impl Descriptor {
     /// `NotOnShard` if there is no runtime with I/O here, `Unavailable` if it refuses the ring.
     pub(crate) fn new(fd: OwnedFd) -> Result<Self> {
         if tokio::runtime::Handle::try_current().is_err() {
-            let message = "no tokio-uring runtime on this thread";
+            let message = "no runtime of tokio with I/O on this thread";
             return Err(Error::new(ErrorKind::NotOnShard, message));
         }
         // Newer versions of tokio have an unsafe function for this instead, for types that do not
@@ -133,7 +134,9 @@ impl Watch for Descriptor {
             return false;
         }
         self.wakes = Some(cx.waker().clone());
-        sleep.as_mut().poll(cx).is_ready()
+        // A task that has had its share would be queued again instead, and its waker not be known
+        // to the timer.
+        pin!(unconstrained(sleep.as_mut())).poll(cx).is_ready()
     }
 
     fn now(&self) -> Tick {

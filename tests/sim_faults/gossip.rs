@@ -220,3 +220,39 @@ fn x4_what_a_full_mailbox_gave_back_is_sent_again() {
     }
     assert!(returned > 0, "nothing was given back");
 }
+
+#[test]
+fn x10_a_get_that_is_older_than_its_cores_driver_hears_of_the_permit() {
+    seeds(40, |seed| {
+        let config = Config {
+            max_connections_per_endpoint: 1,
+            ..Config::default()
+        };
+        let world = World::builder(seed).cores(2).config(config).build();
+        let world = world.unwrap();
+        // By its address: nothing but the other core keeps the get waiting.
+        let address = "10.0.0.1:7000";
+        let server = world.server(NAME, &["10.0.0.1"]).unwrap();
+        server.on_connect(pongs());
+        let held = on(&world, 1, async move |pool| pool.get(address).await).unwrap();
+        // Which of the two tasks is first is drawn: the new driver, or the get.
+        world.leave(0);
+        world.join(0).unwrap();
+        let served = Rc::new(Cell::new(None));
+        let at = served.clone();
+        world.spawn_on(0, "get", async move {
+            let conn = Pool::local().unwrap().get(address).await.unwrap();
+            ping(&conn).await.unwrap();
+            conn.release();
+            at.set(sim::now());
+        });
+        world.run_for(ms(20)).unwrap();
+        assert_eq!(served.get(), None);
+        let released = world.now();
+        world.spawn_on(1, "release", async move { held.release() });
+        world.run().unwrap();
+        let took = served.get().unwrap() - released;
+        assert!(took < ms(200), "{took:?}");
+        nothing_left(&world, &[server]);
+    });
+}

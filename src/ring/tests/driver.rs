@@ -11,7 +11,8 @@ use std::thread;
 
 use super::*;
 use crate::ring::driver::Watch;
-use crate::ring::{Chunk, Descriptor, Driver, Next, OwnedBuf, Turn, clock, spawn};
+use crate::ring::signal::Signal;
+use crate::ring::{Chunk, Descriptor, Driver, Next, OwnedBuf, Turn, budget, clock, spawn};
 use crate::time::Tick;
 
 /// The least that a shard could be.
@@ -67,7 +68,9 @@ impl Turn for Shard {
         let mut ring = self.ring.borrow_mut();
         if ring.needs_submit() {
             let _ = ring.submit();
-            ring.reap();
+            if ring.has_completions() {
+                ring.reap();
+            }
         }
         Next::At(self.deadline.get())
     }
@@ -297,6 +300,53 @@ fn a_turn_is_not_lost_beside_what_tasks_did() {
 }
 
 #[test]
+fn a_driver_whose_waker_is_new_takes_a_turn() {
+    run(|| async {
+        let (shard, mut driver) = Shard::with_driver(config());
+        let signal = shard.ring.borrow().signal();
+        let mut poll = |waker: &Waker| {
+            signal.ask();
+            let pending = Pin::new(&mut driver).poll(&mut Context::from_waker(waker));
+            assert!(pending.is_pending());
+            shard.turns.get()
+        };
+        // Only a turn tells other cores whom to wake, and the first poll may have been asked for.
+        let (mine, other) = (waker().await, spawn::spawn_local(waker()).unwrap().await);
+        let other = other.unwrap();
+        assert_eq!([poll(&other), poll(&other)], [1, 1]);
+        assert_eq!([poll(&mine), poll(&mine)], [2, 2]);
+    });
+}
+
+#[test]
+fn a_turn_that_is_wanted_while_the_batch_grows_is_not_forgotten() {
+    run(|| async {
+        let (signal, mine) = (Signal::default(), waker().await);
+        let begin = || signal.begin(&mine);
+        assert!(!begin());
+        signal.gather();
+        assert!(begin(), "there is nothing for a turn to see");
+        signal.wake();
+        signal.gather();
+        assert!(!begin());
+        signal.ask();
+        signal.gather();
+        assert!(begin());
+        signal.gather();
+        signal.wake();
+        assert!(!begin());
+        signal.rest();
+        signal.ask();
+        assert!(begin());
+    });
+}
+
+/// The waker of the running task.
+async fn waker() -> Waker {
+    poll_fn(|cx| Poll::Ready(cx.waker().clone())).await
+}
+
+#[test]
 fn p8_the_end_of_the_runtime_drains_the_ring() {
     let address = echo_server();
     let kept = run(move || async move {
@@ -367,6 +417,29 @@ fn a_moment_that_is_over_is_not_waited_for() {
 }
 
 #[test]
+fn an_alarm_that_is_set_where_the_tasks_share_is_spent_rings() {
+    run(|| async {
+        let ring = ring(config());
+        let mut watch = Descriptor::new(ring.fd().unwrap()).unwrap();
+        let soon = clock::now().plus(Duration::from_millis(20));
+        let mut is_first = true;
+        poll_fn(|cx| {
+            if std::mem::take(&mut is_first) {
+                while let Poll::Ready(unit) = budget::poll_budget(cx) {
+                    unit.made_progress();
+                }
+            }
+            match watch.poll_alarm(cx, soon) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+        assert!(clock::now() >= soon);
+    });
+}
+
+#[test]
 fn r11_a_buffer_that_comes_back_wakes_starved_receives() {
     let (listener, address) = listener();
     run(move || async move {
@@ -420,6 +493,35 @@ fn r11_starved_receives_that_outnumber_the_buffers_are_all_armed_again() {
         (0..40).for_each(|index| assert!(ring.is_watching(key(index))));
         assert_eq!(ring.queued(), 0);
         assert!(!ring.wants_turn());
+    });
+}
+
+#[test]
+fn r11_starved_receives_are_armed_again_beside_tasks_that_never_rest() {
+    run(|| async {
+        let shard = Shard::start(RingConfig {
+            max_connections: 40,
+            recv_buffers: 8,
+            ..config()
+        });
+        let (signal, _peers) = {
+            let mut ring = shard.ring.borrow_mut();
+            let peers: Vec<_> = (0..40).map(|index| ring.pair(key(index))).collect();
+            ring.starve_quietly(40);
+            (ring.signal(), peers)
+        };
+        let armed = || {
+            let ring = shard.ring.borrow();
+            (0..40).all(|index| ring.is_watching(key(index)))
+        };
+        // Before each poll of the driver a task has done something, and no completion comes.
+        let mut polls = 0;
+        while !armed() {
+            assert!(polls < 200, "what tasks do keeps the next turn away");
+            polls += 1;
+            signal.ask();
+            tokio::task::yield_now().await;
+        }
     });
 }
 
