@@ -74,6 +74,8 @@ pub(crate) struct Core {
     pub(super) came: bool,
     /// Until when the deadlines were looked at.
     pub(super) seen_to: Tick,
+    /// A turn was taken that is not settled yet.
+    pub(super) unsettled: bool,
     /// Until when the driver sleeps unless woken; earlier if something was armed since.
     pub(crate) asleep_until: Tick,
     /// Why the shard can do no more, if so.
@@ -126,6 +128,7 @@ impl Core {
             grace: None,
             came: false,
             seen_to: Tick::NEVER,
+            unsettled: false,
             asleep_until: Tick::NEVER,
             dead: None,
             told_dead: false,

@@ -29,7 +29,10 @@ impl Core {
     pub(crate) fn turn(&mut self) {
         self.now = self.host.now();
         // A deadline that was armed since the last rest counts, a lookup that waits in line does not.
-        if !std::mem::replace(&mut self.stale, true) {
+        // A turn that nothing settled, because the batch still grows, left word of none.
+        let armed = !std::mem::replace(&mut self.stale, true);
+        let unsettled = std::mem::replace(&mut self.unsettled, true);
+        if armed || unsettled {
             let due = self.next_due();
             self.asleep_until = self.asleep_until.min(due);
         }
@@ -129,6 +132,7 @@ impl Core {
     fn rest(&mut self) -> Tick {
         let due = self.next_due();
         self.stale = true;
+        self.unsettled = false;
         if due > self.now {
             self.seen_to = self.now;
             self.asleep_until = due;
