@@ -57,8 +57,13 @@ impl Group {
     }
 
     /// Gives the calling thread a shard: its ring, its pool, and the task that drives them. It is
-    /// called inside the thread's tokio-uring runtime, and the shard lives until the [`Member`] is
-    /// dropped or the runtime ends.
+    /// called inside the thread's runtime, and the shard lives until the [`Member`] is dropped or the
+    /// runtime ends.
+    ///
+    /// The runtime is one of tokio-uring; or a `current_thread` runtime of tokio with I/O and time
+    /// enabled, inside of a `LocalSet` that is run as long as the shard lives. There each sleep in
+    /// which an answer comes may cost a system call more than with
+    /// [`TaskRuntime::Tokio`](crate::TaskRuntime::Tokio), and what needs tokio-uring panics too.
     ///
     /// # Errors
     ///
@@ -67,7 +72,7 @@ impl Group {
     /// has a shard already; [`ErrorKind::Exhausted`] if the group has as many shards as it may.
     pub fn join(&self) -> Result<Member> {
         if !ring::in_runtime() {
-            let text = "joining needs a tokio-uring runtime on this thread";
+            let text = "joining needs a runtime of tokio-uring or tokio on this thread";
             return Err(Error::new(ErrorKind::NotOnShard, text));
         }
         if local::current().is_ok() {

@@ -22,7 +22,8 @@ use crate::time::Tick;
 /// Where a shard lives.
 #[derive(Clone)]
 pub(crate) enum Host {
-    /// On a thread with a tokio-uring runtime.
+    /// On a thread with a runtime that takes tasks which stay there: tokio-uring's, or a `LocalSet` of
+    /// tokio's.
     Thread,
     /// On a core of a simulated machine.
     #[cfg(feature = "sim")]
@@ -183,7 +184,7 @@ impl Host {
 ///
 /// # Panics
 ///
-/// Outside of a tokio-uring runtime.
+/// Outside of a runtime of tokio-uring and of a `LocalSet` of tokio.
 pub fn spawn<F>(future: F) -> TaskHandle<F::Output>
 where
     F: Future + 'static,

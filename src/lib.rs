@@ -2,9 +2,10 @@
 //! *name*, get a live one to the least loaded of its addresses.
 //!
 //! Every core has its own pool, [`Pool::local`], driven by an io_uring submission loop of its own
-//! inside the core's tokio-uring runtime; taking a connection takes no lock and no atomic
-//! read-modify-write, and neither does releasing it while no other core waits for one. The cores share a resolver cache, a board of connection counts and
-//! the right to hold a connection.
+//! inside the core's runtime (tokio-uring's, or tokio's alone: [`TaskRuntime`]); taking a connection
+//! takes no lock and no atomic read-modify-write, and neither does releasing it while no other core
+//! waits for one. The cores share a resolver cache, a board of connection counts and the right to
+//! hold a connection.
 //!
 //! ```no_run
 //! use ringpool::{Config, Pool, Shards};
@@ -76,7 +77,7 @@ pub use resolver::{
     Answered, Families, IpPrefix, NameTable, Resolve, Resolver, ResolverOptions, SystemFiles,
 };
 pub use shard::{ShardStats, Trace, TraceRecord};
-pub use shards::{Remote, Runtime, Shards, ShardsBuilder};
+pub use shards::{Remote, Shards, ShardsBuilder, TaskRuntime};
 pub use stats::{AddressStats, CoreStats, Stats};
 pub use stream::{Chunk, Stream};
 

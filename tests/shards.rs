@@ -2,10 +2,14 @@
 
 mod support;
 
+use std::future::{Future, poll_fn};
 use std::num::NonZeroUsize;
+use std::pin::pin;
+use std::sync::mpsc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use ringpool::{Config, Error, ErrorKind, Pool, Runtime, Shards};
+use ringpool::{Config, Error, ErrorKind, Group, Pool, Shards, TaskRuntime};
 use support::{Server, on_one_shard, shards, shards_on};
 
 #[test]
@@ -220,7 +224,7 @@ async fn lives(server: String) -> ringpool::Result<u64> {
 #[test]
 fn tasks_live_on_either_runtime() {
     let server = Server::echo();
-    for runtime in [Runtime::TokioUring, Runtime::Tokio] {
+    for runtime in [TaskRuntime::TokioUring, TaskRuntime::Tokio] {
         let shards = shards_on(runtime, 2, Config::default());
         let running: Vec<_> = (0..2)
             .map(|n| {
@@ -249,6 +253,73 @@ fn files_of_tokio_uring_are_there_by_default() {
     };
     let name = shards.run_on(0, read).unwrap().wait().unwrap().unwrap();
     assert!(!name.is_empty());
+}
+
+#[test]
+fn x10_a_thread_that_waits_at_once_hears_of_what_another_one_gives_back() {
+    let server = Server::echo();
+    let config = Config {
+        max_connections_per_endpoint: 1,
+        get_timeout: Duration::from_secs(5),
+        ..Config::default()
+    };
+    let group = Group::new(config).unwrap();
+    let (held, holds) = mpsc::channel();
+    let (waits, waiting) = mpsc::channel();
+    let (shared, address) = (group.clone(), server.name());
+    let holder = std::thread::spawn(move || {
+        tokio_uring::start(async move {
+            let _member = shared.join().unwrap();
+            let conn = Pool::local().unwrap().get(&*address).await.unwrap();
+            held.send(()).unwrap();
+            while waiting.try_recv().is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await; // bounded: until it waits
+            }
+            // bounded: and sleeps, for which there is no sign
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            conn.release();
+            // What was given back goes on its way while this core still runs.
+            let pool = Pool::local().unwrap();
+            pool.drain(Duration::from_secs(2)).await;
+        });
+    });
+    holds.recv().unwrap();
+    let name = server.name();
+    let began = tokio_uring::start(async move {
+        // The get comes before the first poll of the driver, which `join` starts as a task.
+        let _member = group.join().unwrap();
+        let pool = Pool::local().unwrap();
+        let mut get = pin!(pool.get(&*name));
+        let first = poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx).is_pending()));
+        assert!(
+            first.await,
+            "there is one connection, and another core has it"
+        );
+        waits.send(()).unwrap();
+        let began = Instant::now();
+        get.await.unwrap().release();
+        began
+    });
+    assert!(began.elapsed() < Duration::from_secs(4));
+    holder.join().unwrap();
+}
+
+#[test]
+fn a_group_is_joined_inside_a_local_set_of_tokio_too() {
+    let server = Server::echo();
+    let group = Group::new(Config::default()).unwrap();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build().unwrap();
+    let error = runtime.block_on(async { group.join().map(drop).unwrap_err() });
+    assert_eq!(error.kind(), ErrorKind::NotOnShard, "without a LocalSet");
+    let joined = async {
+        let member = group.join().unwrap();
+        let created = lives(server.name()).await.unwrap();
+        drop(member);
+        created
+    };
+    let created = tokio::task::LocalSet::new().block_on(&runtime, joined);
+    assert!(created > 0);
 }
 
 #[test]

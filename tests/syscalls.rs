@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use ringpool::{Config, Pool, Runtime, Shards};
+use ringpool::{Config, Pool, Shards, TaskRuntime};
 use support::{Server, on_one_shard, shards_on};
 
 /// The environment variable that makes [`work`] do something.
@@ -25,10 +25,10 @@ fn work() {
     match kind {
         "hits" => hits(count),
         "burst" => burst(count),
-        "lockstep" => lockstep(Runtime::TokioUring, 1, count),
-        "lockstep-tokio" => lockstep(Runtime::Tokio, 1, count),
-        "lockstep-64" => lockstep(Runtime::TokioUring, 64, count),
-        "lockstep-64-tokio" => lockstep(Runtime::Tokio, 64, count),
+        "lockstep" => lockstep(TaskRuntime::TokioUring, 1, count),
+        "lockstep-tokio" => lockstep(TaskRuntime::Tokio, 1, count),
+        "lockstep-64" => lockstep(TaskRuntime::TokioUring, 64, count),
+        "lockstep-64-tokio" => lockstep(TaskRuntime::Tokio, 64, count),
         "bare" => support::bare::lockstep(Server::echo().address(), count),
         "start" => start(),
         other => panic!("no such work: {other}"),
@@ -72,7 +72,7 @@ fn burst(count: usize) {
 }
 
 /// `connections` send and receive at once, wait for each other, and begin again.
-fn lockstep(runtime: Runtime, connections: usize, count: usize) {
+fn lockstep(runtime: TaskRuntime, connections: usize, count: usize) {
     let server = Server::echo();
     let name = server.name();
     let shards = shards_on(runtime, 1, Config::default());
@@ -242,7 +242,7 @@ fn a_lock_step_round_trip_is_counted_beside_a_bare_loops() {
     let on_tokio = per_round("lockstep-tokio", shard, 2_000);
     println!(
         "system calls per lock-step round trip: bare loop {bare:.2}, ours {on_uring:.2}, \
-         with Runtime::Tokio {on_tokio:.2}"
+         with TaskRuntime::Tokio {on_tokio:.2}"
     );
     assert!((1.0..1.5).contains(&bare), "the bare loop has one: {bare}");
     // One to submit, one to sleep.

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// # Panics
 ///
-/// Outside of a tokio-uring runtime.
+/// Outside of a runtime of tokio-uring and of a `LocalSet` of tokio.
 pub(crate) fn spawn<F>(future: F) -> TaskHandle<F::Output>
 where
     F: Future + 'static,
@@ -37,7 +37,7 @@ where
     let refused = || {
         Error::new(
             ErrorKind::NotOnShard,
-            "no tokio-uring runtime on this thread",
+            "no tokio-uring runtime and no LocalSet of tokio on this thread",
         )
     };
     if !in_runtime() {

@@ -1,5 +1,5 @@
 //! A balance that goes by how busy the addresses are wants to know that of all cores. Each shows what
-//! it does once per turn, and reads what the others do when it is about to open a connection.
+//! it does whenever its driver settles, and reads what the others do when it is about to open a connection.
 //!
 //! Promise: for the other balances nothing is written and nothing is read.
 

@@ -163,7 +163,7 @@ impl Endpoints {
         };
     }
 
-    /// Its counts are to be published at the end of the turn.
+    /// Its counts are to be published when the driver settles.
     #[inline]
     pub(crate) fn touch(&mut self, key: EndpointKey) {
         if let Some(entry) = self

@@ -31,7 +31,7 @@ impl Core {
         let Some(entry) = self.endpoints.get_mut(endpoint) else {
             return;
         };
-        // For how long waiters have waited is told at the end of the turn, when a slot stands beside
+        // For how long waiters have waited is told when the driver settles, when a slot stands beside
         // the request: who heard it before would find none, and close a connection instead.
         let since = self.now;
         let event = match entry.shared.acquire(self.links.shard(), since) {

@@ -1,7 +1,7 @@
 //! The first gets of a service are as important as the others, and would have to wait for a name, a
 //! connect and an `init`. A core can be told to have `min_idle` connections ready before.
 //!
-//! Promise: whoever waits for that is woken with every turn that may have changed something, and at
+//! Promise: whoever waits for that is woken whenever the driver may have changed something, and at
 //! the end of the core.
 
 use std::future::poll_fn;

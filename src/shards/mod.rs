@@ -50,7 +50,7 @@ impl Shards {
             shards: None,
             pin: true,
             drain: Duration::from_secs(10),
-            runtime: Runtime::default(),
+            runtime: TaskRuntime::default(),
         }
     }
 
@@ -176,7 +176,7 @@ impl fmt::Debug for Shards {
 /// with either, and [`spawn`](crate::spawn), timers and channels of tokio work with either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum Runtime {
+pub enum TaskRuntime {
     /// A tokio-uring runtime: tasks may use its files and sockets. Before the thread sleeps it enters
     /// the kernel for its own ring, whether anything is queued there or not. A request and its
     /// answer, on a thread with nothing else to do, cost three system calls, and five if the thread
@@ -184,7 +184,7 @@ pub enum Runtime {
     #[default]
     TokioUring,
     /// A tokio runtime of the thread's own, without a second ring: two system calls for the same.
-    /// tokio's files and sockets work; those of tokio-uring panic.
+    /// tokio's sockets work; a task that uses a file or a socket of tokio-uring panics there.
     Tokio,
 }
 
@@ -196,7 +196,7 @@ pub struct ShardsBuilder {
     shards: Option<NonZeroUsize>,
     pin: bool,
     drain: Duration,
-    runtime: Runtime,
+    runtime: TaskRuntime,
 }
 
 impl ShardsBuilder {
@@ -219,8 +219,17 @@ impl ShardsBuilder {
         self
     }
 
-    /// What runs the tasks of each thread. Default [`Runtime::TokioUring`].
-    pub fn runtime(mut self, runtime: Runtime) -> Self {
+    /// What runs the tasks of each thread. Default [`TaskRuntime::TokioUring`]. With
+    /// [`TaskRuntime::Tokio`] a thread that sleeps makes fewer system calls, and files and sockets
+    /// of tokio-uring panic where tasks use them.
+    ///
+    /// ```no_run
+    /// use ringpool::{Shards, TaskRuntime};
+    ///
+    /// let shards = Shards::builder().runtime(TaskRuntime::Tokio).build()?;
+    /// # Ok::<(), ringpool::Error>(())
+    /// ```
+    pub fn runtime(mut self, runtime: TaskRuntime) -> Self {
         self.runtime = runtime;
         self
     }

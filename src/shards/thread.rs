@@ -14,7 +14,7 @@ use crate::host::spawn;
 use crate::ring;
 use crate::shard::{Inbox, Job};
 
-use super::Runtime;
+use super::TaskRuntime;
 use super::remote::{Promise, Remote, remote};
 
 /// The number of a CPU.
@@ -42,7 +42,7 @@ impl ShardThread {
         n: usize,
         cpu: Option<Cpu>,
         group: Group,
-        runtime: Runtime,
+        runtime: TaskRuntime,
     ) -> Result<Self> {
         let (ready, started) = mpsc::sync_channel(1);
         let (stop, stopped) = remote();
@@ -127,13 +127,13 @@ fn pin(cpu: Cpu) -> Result<()> {
 
 fn run_shard(
     group: &Group,
-    runtime: Runtime,
+    runtime: TaskRuntime,
     ready: &mpsc::SyncSender<Result<Inbox>>,
     stopped: Remote<Duration>,
 ) {
     let started = match runtime {
-        Runtime::TokioUring => ring::Runtime::tokio_uring(),
-        Runtime::Tokio => ring::Runtime::tokio(),
+        TaskRuntime::TokioUring => ring::Runtime::tokio_uring(),
+        TaskRuntime::Tokio => ring::Runtime::tokio(),
     };
     let runtime = match started {
         Ok(runtime) => runtime,

@@ -183,7 +183,7 @@ impl Board {
     }
 }
 
-/// What changes with every use, and is therefore written once per turn and without a lock.
+/// What changes with every use, and is therefore written when the driver settles and without a lock.
 impl Board {
     /// How busy `shard` keeps the address at `spot`. From that shard's thread, and while it has a
     /// connection there.

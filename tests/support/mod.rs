@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use held::held_by_clients;
-use ringpool::{Config, Result, Runtime, Shards};
+use ringpool::{Config, Result, Shards, TaskRuntime};
 
 /// What a test does on a shard: one shard, the given settings.
 pub fn on_one_shard<F, Fut, T>(config: Config, work: F) -> T
@@ -35,11 +35,11 @@ where
 
 /// `n` shards with the given settings, which end quickly.
 pub fn shards(n: usize, config: Config) -> Shards {
-    shards_on(Runtime::default(), n, config)
+    shards_on(TaskRuntime::default(), n, config)
 }
 
 /// The same on a runtime of one's choice.
-pub fn shards_on(runtime: Runtime, n: usize, config: Config) -> Shards {
+pub fn shards_on(runtime: TaskRuntime, n: usize, config: Config) -> Shards {
     Shards::builder()
         .shards(NonZeroUsize::new(n).unwrap())
         .runtime(runtime)
