@@ -274,8 +274,7 @@ impl Ring {
             || (self.queue.dead().is_some() && !self.fatal_told)
     }
 
-    /// What the next submission would carry; it grows while tasks add to the batch. Nothing once the
-    /// ring is dead: what is queued then stays queued.
+    /// What the next submission would carry: more while tasks add to it, nothing once the ring is dead.
     pub(crate) fn queued(&mut self) -> usize {
         if self.queue.dead().is_some() {
             return 0;
