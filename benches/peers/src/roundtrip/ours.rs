@@ -1,9 +1,9 @@
-//! Ours: one shard, and its pool.
+//! Ours: one shard, and its pool, on a tokio runtime of its own.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use ringpool::{Config, Conn, EndpointHandle, ErrorKind, Pool, Shards};
+use ringpool::{Config, Conn, EndpointHandle, ErrorKind, Pool, Shards, TaskRuntime};
 
 use super::line::mark;
 use super::{Meter, OPENED, phases};
@@ -18,6 +18,7 @@ pub fn run(settings: &Settings) -> Outcome<Figures> {
     let name = settings.server()?.to_string();
     let shards = Shards::builder()
         .shards(NonZeroUsize::MIN)
+        .runtime(TaskRuntime::Tokio)
         .config(Config {
             max_connections_per_endpoint: settings.connections,
             max_connections_per_shard: settings.connections.max(512),
