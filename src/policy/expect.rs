@@ -193,6 +193,7 @@ impl PoolPolicy {
             self.actions.push_back(Action::Look { conn, endpoint });
         }
     }
+
     /// The connection that a get was answered with just now is not watched, and nobody takes it: that
     /// was no use of it. It is looked at, or closed.
     #[cold]

@@ -170,13 +170,16 @@ impl Queue {
     /// Stands for all completions until now, read or not, in [`has_read`](Self::has_read); `None` while
     /// the kernel keeps some aside.
     pub(super) fn come_until_now(&mut self) -> Option<u64> {
+        if self.mark.forked() {
+            return Some(self.stats.cqes);
+        }
         let is_all = !self.overflowed && !self.kernel.overflowed();
         is_all.then(|| self.stats.cqes + self.kernel.completions() as u64)
     }
 
-    /// Whether everything that had come then was read.
+    /// Whether everything that had come then was read; a forked child never reads, nor waits for it.
     pub(super) fn has_read(&self, until: u64) -> bool {
-        self.stats.cqes >= until
+        self.stats.cqes >= until || self.mark.forked()
     }
 
     /// Whether the kernel took nothing when last asked.

@@ -238,9 +238,11 @@ impl Core {
                         waiter: None,
                     });
                     if let Some(checkout) = self.hold(conn, is_all) {
+                        self.do_the_rest();
                         return Ok(Gotten::Ready { checkout, reused });
                     }
-                    // So may the close of one that could not be held.
+                    // So may the close of one that could not be held; and bring more.
+                    is_all = self.collect();
                     self.alive()?;
                 }
                 Got::Waiting(waiter) => {
@@ -284,9 +286,19 @@ impl Core {
             let conn = self.policy.try_get(self.now, endpoint)?;
             self.endpoints.touch(endpoint);
             if let Some(checkout) = self.hold(conn, is_all) {
+                self.do_the_rest();
                 return Some(checkout);
             }
+            is_all = self.collect();
             self.alive().ok()?;
+        }
+    }
+
+    /// What a hit has the pool do besides, such as to tell a hook, needs no turn of the driver.
+    #[inline]
+    fn do_the_rest(&mut self) {
+        if self.policy.has_work() {
+            self.pump();
         }
     }
 
@@ -368,7 +380,9 @@ impl Core {
             Some(cell) if !cell.shared => self.judge(conn),
             _ => Return::Clean,
         };
-        self.put(conn, how);
+        if self.is_alive() {
+            self.put(conn, how);
+        }
     }
 
     /// Whether the shard works and has read the clock since its driver ran.

@@ -59,8 +59,13 @@ impl Core {
             if !self.backend.has_completions() {
                 return true;
             }
-            self.came |= self.backend.reap() > 0;
+            let count = self.backend.reap();
+            self.came |= count > 0;
             self.pump();
+            if count == 0 && self.backend.is_refused() {
+                // What the kernel keeps aside waits for a better moment.
+                break;
+            }
         }
         !self.backend.has_completions()
     }

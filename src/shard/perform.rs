@@ -309,7 +309,10 @@ impl Core {
             .waiters
             .finish(waiter, Ok((conn, reused)), &mut self.deferred.wakers);
         if lost.is_some() {
-            let how = self.verdict(conn, !self.backend.has_completions());
+            let how = match self.cells.get(conn) {
+                Some(cell) if !cell.shared => self.verdict(conn, !self.backend.has_completions()),
+                _ => Return::Clean,
+            };
             self.put(conn, how);
         }
     }

@@ -36,10 +36,13 @@ impl Core {
             let due = self.next_due();
             self.asleep_until = self.asleep_until.min(due);
         }
+        if self.dead.is_some() {
+            return self.wake_onlookers();
+        }
         let due = self.asleep_until.max(self.seen_to);
         self.notice_sleep();
         self.look_at_sources();
-        let came = self.backend.reap() > 0 || std::mem::take(&mut self.came);
+        let came = std::mem::take(&mut self.came) | (self.backend.reap() > 0);
         self.hear_notices();
         // What has come is taken in before anything is found late (P13).
         self.pump();

@@ -99,12 +99,16 @@ fn p2_a_drain_out_of_time_leaks_and_says_so() {
 fn p3_s15_a_child_of_a_fork_leaves_the_ring_alone() {
     let mut ring = ring(config());
     let mut peer = ring.pair(key(0));
+    let later = ring.come_until_now().map_or(u64::MAX, |come| come + 1);
     // SAFETY: the child calls only the ring's refusals, which touch no lock, and `_exit`.
     #[allow(unsafe_code)]
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     if child == 0 {
         let refused = ring.forked() && ring.submit().is_err() && !ring.has_completions();
+        let taken = ring.has_taken(0) && ring.queued() == 0 && !ring.wants_turn();
+        // It waits for nothing: what it asks for has been.
+        let refused = refused && taken && ring.come_until_now().is_some() && ring.has_read(later);
         drop(ring);
         // SAFETY: ends the child at once.
         #[allow(unsafe_code)]

@@ -66,8 +66,14 @@ impl Core {
             false => Duration::ZERO,
         };
         let mut unseen = self.handover.unseen.iter();
-        let is_due = unseen.any(|it| self.backend.unread(it.conn.0) == 0);
+        let is_due = unseen.any(|it| !self.is_offered(it.conn));
         is_due.then(|| self.now.plus(wait))
+    }
+
+    /// Whether its bytes, or the whole of it, are with somebody who comes back with it.
+    fn is_offered(&self, conn: ConnKey) -> bool {
+        let is_packed = self.cells.get(conn).is_some_and(|cell| cell.is_packed);
+        is_packed || self.backend.unread(conn.0) > 0
     }
 
     /// Those whose receive the kernel has had are as good as any that idles here, unless something
@@ -78,31 +84,36 @@ impl Core {
             return;
         }
         let mut seen = Vec::new();
-        self.handover.unseen.retain_mut(|it| {
+        let mut unseen = std::mem::take(&mut self.handover.unseen);
+        unseen.retain_mut(|it| {
             if it.come.is_none() && self.backend.has_taken(it.queued) {
                 it.come = self.backend.come_until_now();
             }
             let is_read = it.come.is_some_and(|come| self.backend.has_read(come));
-            let is_packed = self.cells.get(it.conn).is_some_and(|cell| cell.is_packed);
-            let is_offered = self.backend.unread(it.conn.0) > 0;
-            let is_seen = is_read && !is_packed && !is_offered;
+            let is_seen = is_read && !self.is_offered(it.conn);
             if is_seen {
                 seen.push(it.conn);
             }
             !is_seen
         });
+        self.handover.unseen = unseen;
         for conn in seen {
             self.see(conn);
         }
     }
 
-    /// What had come until its receive was armed was taken in.
+    /// What had come until its receive was armed was taken in. Since then more may have come, or been
+    /// put off by a submission for another one.
     fn see(&mut self, conn: ConnKey) {
+        let is_all = self.collect();
         // One that found no buffer once more is looked at when it is watched.
         if !self.is_looked_at(conn) || self.backend.tell_when_watched(conn.0) {
             return;
         }
-        let healthy = match self.watched(conn, true) {
+        if self.backend.unread(conn.0) > 0 {
+            return self.look_soon(conn);
+        }
+        let healthy = match self.watched(conn, is_all) {
             Return::Clean => true,
             // It has ended meanwhile, and was armed once more.
             Return::Unwatched => return self.look_soon(conn),
