@@ -166,7 +166,8 @@ impl Core {
                 };
                 self.handover.giving.insert(conn, giving);
                 self.backend.give(conn.0, address, claim.slot);
-                return;
+                // What comes back in this very turn may be for the next one.
+                return self.look_at_demand(endpoint);
             }
             // It leaves, and its request with it.
             entry.shared.unclaim(me, claim);

@@ -158,7 +158,7 @@ impl Core {
 
     /// Tells the policy how long another core has waited for a permit of `endpoint`, once that is
     /// long enough to be worth a connection.
-    fn look_at_demand(&mut self, endpoint: EndpointKey) {
+    pub(super) fn look_at_demand(&mut self, endpoint: EndpointKey) {
         let now = self.now;
         let Some(entry) = self.endpoints.get_mut(endpoint) else {
             return;
