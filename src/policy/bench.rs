@@ -145,7 +145,11 @@ impl OneEndpoint {
                     self.count(Some(address), 1);
                     Event::Connected { conn }
                 }
-                Action::Initialise { conn, .. } => Event::Initialised { conn, capacity: 1 },
+                Action::Initialise { conn, .. } => Event::Initialised {
+                    conn,
+                    capacity: 1,
+                    watched: true,
+                },
                 Action::Close { conn, .. } => {
                     self.count(self.policy.address(conn), -1);
                     Event::Closed { conn }

@@ -318,6 +318,20 @@ impl Oracle {
         assert!(self.conns.insert(conn, known).is_none());
     }
 
+    fn initialised(&mut self, now: Tick, conn: ConnKey, capacity: u32, watched: bool) {
+        if let Some(known) = self.conns.get_mut(&conn)
+            && known.state == State::Opening
+        {
+            known.state = State::Ready;
+            known.capacity = capacity;
+            known.since = now;
+            known.unusable = !watched;
+            if watched {
+                self.idles(conn);
+            }
+        }
+    }
+
     /// What an event that the policy takes changes.
     pub(super) fn told(&mut self, now: Tick, event: &Event) {
         match event {
@@ -339,19 +353,7 @@ impl Oracle {
                 conn,
                 capacity,
                 watched,
-            } => {
-                if let Some(known) = self.conns.get_mut(conn)
-                    && known.state == State::Opening
-                {
-                    known.state = State::Ready;
-                    known.capacity = *capacity;
-                    known.since = now;
-                    known.unusable = !watched;
-                    if *watched {
-                        self.idles(*conn);
-                    }
-                }
-            }
+            } => self.initialised(now, *conn, *capacity, *watched),
             Event::HealthChecked { conn, healthy } => {
                 if let Some(known) = self.conns.get_mut(conn)
                     && known.state == State::Ready
