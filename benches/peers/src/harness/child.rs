@@ -31,6 +31,11 @@ pub fn again<S: AsRef<OsStr>>(wrapper: &[S]) -> Outcome<Command> {
 pub struct Process(Child);
 
 impl Process {
+    /// How many descriptors it has.
+    pub fn descriptors(&self) -> Outcome<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.0.id()))?.count())
+    }
+
     pub fn start(mut command: Command) -> Outcome<(Self, ChildStdout)> {
         let mut child = command
             .stdin(Stdio::null())

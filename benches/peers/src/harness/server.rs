@@ -1,13 +1,14 @@
 //! The server of a case: a process of its own on the other core, the same for all contenders.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::child::{self, Process};
 use crate::Outcome;
 
+/// To start in, and to end connections in.
 const START: Duration = Duration::from_secs(30);
 
 /// What a server does with its connections.
@@ -33,7 +34,9 @@ pub struct Service {
 /// Ends with this value.
 pub struct Server {
     pub address: SocketAddr,
-    _process: Process,
+    process: Process,
+    /// Before anybody was connected.
+    descriptors: usize,
 }
 
 impl Server {
@@ -47,7 +50,20 @@ impl Server {
                 .trim()
                 .parse()
                 .map_err(|_| "the server did not start")?,
-            _process: process,
+            descriptors: process.descriptors()?,
+            process,
         })
+    }
+
+    /// Waits until it has let go of all connections: those of one run are no work in the next one.
+    pub fn settle(&self) -> Outcome<()> {
+        let began = Instant::now();
+        while self.process.descriptors()? > self.descriptors {
+            if began.elapsed() > START {
+                return Err("the server keeps connections that have ended".into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 }

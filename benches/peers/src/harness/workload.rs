@@ -5,7 +5,7 @@
 //! not count; a contender that fails, or takes far longer than it should, fails the run and is named.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,16 @@ pub struct Settings {
 impl Settings {
     pub fn server(&self) -> Outcome<SocketAddr> {
         Ok(self.server.ok_or("the workload has no server")?)
+    }
+
+    /// With an address of the server for this run alone, of those below 127.0.0.0/8: the ports that
+    /// the runs before it left in TIME_WAIT are in nobody's way.
+    fn of_run(self, run: u8) -> Self {
+        let own = |server: SocketAddr| (Ipv4Addr::new(127, 0, 1, 1 + run % 254), server.port());
+        Self {
+            server: self.server.map(|server| own(server).into()),
+            ..self
+        }
     }
 }
 
@@ -104,8 +114,12 @@ impl Workload {
             ..case.settings
         };
         let mut all: BTreeMap<(String, usize), Vec<f64>> = BTreeMap::new();
+        let mut runs = 0u8;
         for repetition in 0..=repetitions {
             for (n, entry) in self.entries.iter().enumerate() {
+                server.as_ref().map_or(Ok(()), Server::settle)?;
+                let settings = settings.of_run(runs);
+                runs = runs.wrapping_add(1);
                 let figures = self.measure(entry, &case.name, &settings)?;
                 if repetition > 0 {
                     for (metric, figure) in figures {
