@@ -20,7 +20,7 @@ use tokio_uring::buf::IoBuf;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::event::ConnKey;
-use crate::shard::{Shard, Use};
+use crate::shard::{Fill, Shard, Use};
 
 pub use crate::shard::Chunk;
 
@@ -87,7 +87,7 @@ impl Stream {
     ///
     /// As [`write_all`](Stream::write_all).
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        self.shard.poll_write(self.at, cx, bytes)
+        self.shard.poll_write(self.at, cx, bytes, false)
     }
 
     /// Ready when the kernel has taken every byte written so far.
@@ -132,14 +132,9 @@ impl Stream {
         if buf.is_empty() {
             return Ok(0);
         }
-        let Some(mut chunk) = self.read_chunk().await? else {
-            return Ok(0);
-        };
-        let n = chunk.len().min(buf.len());
-        buf[..n].copy_from_slice(&chunk[..n]);
-        chunk.advance(n);
-        self.shard.unread(self.at, chunk);
-        Ok(n)
+        let mut fill = Fill::new(buf, 1);
+        poll_fn(|cx| self.shard.poll_fill(self.at, cx, &mut fill)).await?;
+        Ok(fill.len())
     }
 
     /// Fills `buf`.
@@ -151,22 +146,22 @@ impl Stream {
     /// the bytes read so far go back to the stream.
     pub async fn read_exact(&self, buf: &mut [u8]) -> Result<()> {
         let wanted = buf.len();
+        if wanted == 0 {
+            return Ok(());
+        }
         let mut partial = PartialRead {
             stream: self,
-            buf,
-            filled: 0,
+            fill: Fill::new(buf, wanted),
+            whole: false,
         };
-        while partial.filled < wanted {
-            let Some(mut chunk) = self.read_chunk().await? else {
-                return Err(end_of_stream(partial.filled, &format!("{wanted} bytes")));
-            };
-            let n = chunk.len().min(wanted - partial.filled);
-            partial.buf[partial.filled..partial.filled + n].copy_from_slice(&chunk[..n]);
-            partial.filled += n;
-            chunk.advance(n);
-            self.shard.unread(self.at, chunk);
+        poll_fn(|cx| self.shard.poll_fill(self.at, cx, &mut partial.fill)).await?;
+        if partial.fill.len() < wanted {
+            return Err(end_of_stream(
+                partial.fill.len(),
+                &format!("{wanted} bytes"),
+            ));
         }
-        partial.filled = 0;
+        partial.whole = true;
         Ok(())
     }
 
@@ -282,14 +277,17 @@ impl Stream {
             // Nothing begins, so nothing of another user's write may be forgotten.
             return Ok(());
         }
-        self.shard.begin_write(self.at);
         let mut partial = PartialWrite {
             stream: self,
             open: false,
         };
-        let mut rest = bytes;
+        let (mut rest, mut begins) = (bytes, true);
         while !rest.is_empty() {
-            let n = poll_fn(|cx| self.poll_write(cx, rest)).await?;
+            let write = |cx: &mut Context<'_>| {
+                let begins = std::mem::take(&mut begins);
+                self.shard.poll_write(self.at, cx, rest, begins)
+            };
+            let n = poll_fn(write).await?;
             rest = &rest[n..];
             partial.open = !rest.is_empty();
         }
@@ -347,17 +345,18 @@ impl fmt::Debug for Stream {
 /// Puts what a cancelled or failed `read_exact` had taken back in front of the stream.
 struct PartialRead<'a> {
     stream: &'a Stream,
-    buf: &'a mut [u8],
-    filled: usize,
+    fill: Fill<'a>,
+    /// Its user has the bytes.
+    whole: bool,
 }
 
 impl Drop for PartialRead<'_> {
     fn drop(&mut self) {
-        if self.filled > 0 {
-            let bytes = self.buf[..self.filled].to_vec();
+        let bytes = self.fill.bytes();
+        if !self.whole && !bytes.is_empty() {
             self.stream
                 .shard
-                .unread(self.stream.at, Chunk::owned(bytes));
+                .unread(self.stream.at, Chunk::owned(bytes.to_vec()));
         }
     }
 }

@@ -284,6 +284,15 @@ impl Chunk {
         self.start += count.min(self.len());
     }
 
+    /// Copies the first bytes to `buf`, as many as fit.
+    #[inline]
+    pub(super) fn copy_to(&self, buf: &mut [u8]) -> usize {
+        let bytes: &[u8] = self;
+        let count = bytes.len().min(buf.len());
+        buf[..count].copy_from_slice(&bytes[..count]);
+        count
+    }
+
     /// Whether the piece holds one of the kernel's buffers.
     pub(super) fn is_lent(&self) -> bool {
         matches!(self.storage, Storage::Lent(_))

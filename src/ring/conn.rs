@@ -146,6 +146,25 @@ impl Conn {
         Some(piece)
     }
 
+    /// Copies the oldest bytes to `buf`, as many as fit. What is copied whole is given back.
+    pub(super) fn copy_out(&mut self, buf: &mut [u8]) -> usize {
+        let mut count = 0;
+        while count < buf.len()
+            && let Some(piece) = self.pieces.front_mut()
+        {
+            let taken = piece.copy_to(&mut buf[count..]);
+            count += taken;
+            if taken < piece.len() {
+                piece.advance(taken);
+                break;
+            }
+            self.lent -= u16::from(piece.is_lent());
+            self.pieces.pop_front();
+        }
+        self.unread -= count;
+        count
+    }
+
     /// Drops everything unread: the buffers go back to the kernel.
     pub(super) fn drop_pieces(&mut self) {
         self.pieces.clear();

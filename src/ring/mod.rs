@@ -69,7 +69,7 @@ pub(crate) use host::{Runtime, drive, random_seed, until};
 #[cfg(feature = "sim")]
 pub(crate) use opcode::IP_LOCAL_PORT_RANGE;
 pub(crate) use opcode::Transport;
-pub(crate) use owned::OwnedBuf;
+pub(crate) use owned::{EmptyBox, OwnedBuf};
 #[cfg(test)]
 pub(crate) use queue::Fault;
 pub(crate) use rights::has_more_rights_than_its_user;

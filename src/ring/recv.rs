@@ -38,6 +38,20 @@ impl Ring {
         Some(piece)
     }
 
+    /// Copies what has come to `buf`, in order, as much as fits, and says how much that was.
+    #[inline]
+    pub(crate) fn read_into(&mut self, key: Key, buf: &mut [u8]) -> usize {
+        let resume = self.config.recv_limit / 2;
+        let Some(conn) = self.live_mut(key) else {
+            return 0;
+        };
+        let count = conn.copy_out(buf);
+        if conn.recv == Recv::Paused && conn.phase == Phase::Open && conn.unread <= resume {
+            self.arm(key);
+        }
+        count
+    }
+
     /// How many bytes [`read`](Self::read) would give.
     #[inline]
     pub(crate) fn unread(&self, key: Key) -> usize {

@@ -4,6 +4,7 @@
 //! Promise: one reader and one writer wait at a time; a wait ends by bytes, by an error or at its
 //! deadline; a handle whose connection has ended gets `Closed`.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio_uring::buf::IoBuf;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
 use crate::policy::event::{CloseReason, ConnKey};
-use crate::ring::{End, OwnedBuf};
+use crate::ring::{EmptyBox, End, OwnedBuf};
 
 use super::Shard;
 use super::cells::{ConnCell, Side, Stage, Use, keep_waker};
@@ -21,10 +22,26 @@ use super::chunk::Chunk;
 use super::core::Core;
 use super::deferred::Deferred;
 
+/// Boxes of users' buffers that are kept for the next ones.
+const MAX_BOXES: usize = 256;
+/// Those that are empty.
+pub(super) type Boxes = Vec<EmptyBox>;
+
 impl Shard {
     /// The next piece of the stream; `None` at its end.
     pub(crate) fn poll_chunk(&self, at: Use, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>>> {
         self.enter(|core| core.poll_chunk(at, cx))
+    }
+
+    /// Reads until `fill` has enough, or to the end of the stream.
+    #[inline]
+    pub(crate) fn poll_fill(
+        &self,
+        at: Use,
+        cx: &mut Context<'_>,
+        fill: &mut Fill<'_>,
+    ) -> Poll<Result<()>> {
+        self.enter(|core| core.poll_fill(at, cx, fill))
     }
 
     /// Puts a piece back in front of the stream. An empty one is dropped.
@@ -47,8 +64,9 @@ impl Shard {
         at: Use,
         cx: &mut Context<'_>,
         bytes: &[u8],
+        begins: bool,
     ) -> Poll<Result<usize>> {
-        self.enter(|core| core.poll_write(at, cx, bytes))
+        self.enter(|core| core.poll_write(at, cx, bytes, begins))
     }
 
     pub(crate) fn poll_flush(&self, at: Use, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -79,11 +97,12 @@ impl Shard {
         if buf.bytes_init() == 0 {
             return (Ok(()), buf);
         }
+        let place = self.boxes.borrow_mut().pop();
         // Asks the user's buffer where it is, so before the core is borrowed.
-        let owned = OwnedBuf::new(buf);
+        let owned = OwnedBuf::in_place(place, buf);
         let started = self.enter(|core| core.start_owned(at, owned));
         if let Err((error, owned)) = started {
-            return (Err(error), back(owned));
+            return (Err(error), self.back(owned));
         }
         let mut wait = OwnedWait {
             shard: self,
@@ -92,7 +111,21 @@ impl Shard {
         };
         let (result, owned) = poll_fn(|cx| self.enter(|core| core.poll_owned(at.conn, cx))).await;
         wait.done = true;
-        (result, back(owned))
+        (result, self.back(owned))
+    }
+
+    /// The buffer in its own type again. Its box waits for the next.
+    fn back<B: IoBuf>(&self, owned: OwnedBuf) -> B {
+        let Ok((buf, place)) = owned.downcast::<B>() else {
+            // The ring gives back the very buffer that `write_owned` gave it, and one connection
+            // has one at a time; no input of a peer or the kernel can change that.
+            panic!("the ring gave back another buffer than it was given");
+        };
+        let mut boxes = self.boxes.borrow_mut();
+        if boxes.len() < MAX_BOXES {
+            boxes.push(place);
+        }
+        buf
     }
 
     /// A new read begins: its deadline counts from its first wait.
@@ -121,29 +154,74 @@ impl Core {
             cell.read.done(cx, &mut self.deferred);
             return Poll::Ready(Ok(Some(chunk)));
         }
+        self.wait_to_read(at.conn, cx).map_ok(|()| None)
+    }
+
+    /// One look for the connection, and one for its bytes, whatever is there.
+    #[inline]
+    fn poll_fill(
+        &mut self,
+        at: Use,
+        cx: &mut Context<'_>,
+        fill: &mut Fill<'_>,
+    ) -> Poll<Result<()>> {
+        self.refresh();
+        let cell = usable(&mut self.cells, at)?;
+        let before = fill.filled;
+        if !cell.front.is_empty() {
+            fill.take_front(&mut cell.front);
+        }
+        let rest = &mut fill.buf[fill.filled..];
+        fill.filled += self.backend.read_into(at.conn.0, rest);
+        if fill.filled >= fill.enough {
+            cell.read.done(cx, &mut self.deferred);
+            return Poll::Ready(Ok(()));
+        }
+        // Each piece may take its time.
+        if !std::mem::replace(&mut fill.begun, true) || fill.filled > before {
+            cell.read.begin();
+        }
+        self.wait_to_read(at.conn, cx)
+    }
+
+    /// Makes the calling task one that waits for bytes, unless none come any more: ready at the
+    /// end of the stream.
+    fn wait_to_read(&mut self, conn: ConnKey, cx: &Context<'_>) -> Poll<Result<()>> {
+        let Some(cell) = self.cells.get_mut(conn) else {
+            return Poll::Ready(Err(closed()));
+        };
         if let Some(error) = &cell.failure {
             return Poll::Ready(Err(error.clone()));
         }
         match cell.end {
-            Some(End::Eof) => return Poll::Ready(Ok(None)),
+            Some(End::Eof) => return Poll::Ready(Ok(())),
             Some(End::Reset(errno)) => {
                 return Poll::Ready(Err(Error::on_connection(errno)));
             }
             None => {}
         }
-        let (shared, limit) = (cell.shared, self.config.read_timeout);
         let wait = Wait {
             cx,
             host: &self.host,
-            limit,
-            shared,
+            limit: self.config.read_timeout,
+            shared: cell.shared,
         };
         wait.on(&mut cell.read, ErrorKind::ReadTimeout, &mut self.deferred)?;
-        self.arm_timer(at.conn);
+        // Nearly always an earlier moment is looked at, from before.
+        if cell.timed.is_none() || cell.read.deadline < cell.timed {
+            self.arm_timer(conn);
+        }
         Poll::Pending
     }
 
-    fn poll_write(&mut self, at: Use, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+    /// `begins`: the write is a new one, whose deadline counts from its first wait.
+    fn poll_write(
+        &mut self,
+        at: Use,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        begins: bool,
+    ) -> Poll<Result<usize>> {
         self.refresh();
         let cell = usable(&mut self.cells, at)?;
         if let Some(error) = &cell.failure {
@@ -156,6 +234,9 @@ impl Core {
         if taken > 0 {
             cell.write.done(cx, &mut self.deferred);
             return Poll::Ready(Ok(taken));
+        }
+        if begins {
+            cell.write.begin();
         }
         self.wait_to_write(at.conn, cx)
     }
@@ -247,13 +328,49 @@ impl Core {
     }
 }
 
-/// The buffer in its own type again.
-fn back<B: IoBuf>(owned: OwnedBuf) -> B {
-    match owned.downcast::<B>() {
-        Ok(buf) => buf,
-        // The ring gives back the very buffer that `write_owned` gave it, and one connection has
-        // one at a time; no input of a peer or the kernel can change that.
-        Err(_) => panic!("the ring gave back another buffer than it was given"),
+/// Where a read puts its bytes, and how far it is.
+pub(crate) struct Fill<'a> {
+    buf: &'a mut [u8],
+    filled: usize,
+    /// It need not wait for more.
+    enough: usize,
+    /// It has looked before.
+    begun: bool,
+}
+
+impl<'a> Fill<'a> {
+    pub(crate) fn new(buf: &'a mut [u8], enough: usize) -> Self {
+        Self {
+            buf,
+            filled: 0,
+            enough,
+            begun: false,
+        }
+    }
+
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// The bytes it has.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buf[..self.filled]
+    }
+
+    #[cold]
+    fn take_front(&mut self, front: &mut VecDeque<Chunk>) {
+        while let Some(chunk) = front.front_mut()
+            && self.filled < self.buf.len()
+        {
+            let count = chunk.len().min(self.buf.len() - self.filled);
+            self.buf[self.filled..self.filled + count].copy_from_slice(&chunk[..count]);
+            self.filled += count;
+            chunk.advance(count);
+            if chunk.is_empty() {
+                front.pop_front();
+            }
+        }
     }
 }
 

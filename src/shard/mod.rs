@@ -67,6 +67,7 @@ pub(crate) use self::endpoints::{Account, EndpointRef};
 pub use self::erased::{Access, Packed};
 pub(crate) use self::erased::{ConnectionProtocol, Opened, ProtocolKey};
 pub(crate) use self::inbox::Inbox;
+pub(crate) use self::io::Fill;
 pub(crate) use self::links::{Links, SharedState};
 pub use self::report::{ShardStats, Trace, TraceRecord};
 pub(crate) use self::resolve::{Finding, Held, TaskId};
@@ -107,6 +108,8 @@ pub(crate) struct Shard {
     panics: Cell<u64>,
     /// The driver's descriptor of the ring.
     descriptor: RefCell<Option<ring::SharedDescriptor>>,
+    /// What users' buffers were in.
+    boxes: RefCell<io::Boxes>,
 }
 
 impl Shard {
@@ -119,6 +122,7 @@ impl Shard {
             running: Cell::new(false),
             panics: Cell::new(0),
             descriptor: RefCell::default(),
+            boxes: RefCell::default(),
         })
     }
 

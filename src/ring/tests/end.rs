@@ -149,7 +149,7 @@ fn r7_a_drain_that_leaks_gives_back_what_the_kernel_never_had() {
         while let Some(event) = ring.poll_event() {
             if let Event::WriteDone { key, buf, result } = event {
                 assert!(result.is_err());
-                back.push((key.index(), buf.downcast::<Vec<u8>>().unwrap()[0]));
+                back.push((key.index(), buf.downcast::<Vec<u8>>().unwrap().0[0]));
             }
         }
         assert_eq!(back, [(0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]);

@@ -164,7 +164,7 @@ fn owned_buffers_keep_their_place_and_come_back() {
     peer.read_exact(&mut bytes).unwrap();
     assert_eq!(&bytes[..4], b"head");
     assert_eq!(&bytes[50_004..], b"tail");
-    let middle = back.remove(0).downcast::<Vec<u8>>().unwrap();
+    let (middle, _place) = back.remove(0).downcast::<Vec<u8>>().unwrap();
     assert_eq!(middle.as_ptr(), start);
     assert!(bytes[4..50_004] == middle[..]);
 }
