@@ -56,6 +56,13 @@ impl SendQueue {
         };
     }
 
+    /// Whether nothing is left to do and nobody waits to hear it.
+    #[inline]
+    fn is_quiet(&self) -> bool {
+        let nobody_waits = !self.wants_room && !self.wants_flush;
+        nobody_waits && self.waiting.is_empty() && self.half == Half::Open
+    }
+
     fn is_flushed(&self) -> bool {
         self.unsent == 0 && self.waiting.is_empty() && matches!(self.half, Half::Open | Half::Shut)
     }
@@ -158,10 +165,8 @@ impl Ring {
     }
 
     fn note_dirty(&mut self, key: Key) {
-        let in_flight = self.ops.has(Kind::Send, key);
-        let queue = &mut self.at(key).send;
-        if !in_flight && !queue.dirty {
-            queue.dirty = true;
+        if !self.at(key).send.dirty && !self.ops.has(Kind::Send, key) {
+            self.at(key).send.dirty = true;
             self.dirty.push(key);
             self.signal.ask();
         }
@@ -193,10 +198,11 @@ impl Ring {
                 continue;
             }
             queue.sent = 0;
-            if self.ops.set_payload(key, payload).is_none() {
-                return;
+            if let Some(payload) = self.ops.set_payload(key, payload) {
+                let bytes = payload.from(0);
+                // SAFETY: just put into the table.
+                unsafe { self.issue_send(key, bytes) };
             }
-            self.push_send(key);
             return;
         }
         let conn = self.at(key);
@@ -215,10 +221,20 @@ impl Ring {
         let Some(payload) = self.ops.payload(key) else {
             return;
         };
-        let (start, len) = payload.from(sent);
+        let bytes = payload.from(sent);
+        // SAFETY: it is in the table.
+        unsafe { self.issue_send(key, bytes) };
+    }
+
+    /// Sends these bytes.
+    ///
+    /// # Safety
+    ///
+    /// They are of the slot's payload in the operation table.
+    unsafe fn issue_send(&mut self, key: Key, (start, len): (*const u8, usize)) {
         let entry = opcode::send(key.index(), start, len);
-        // SAFETY: the bytes are in the table, which gives them to nobody while a send is in flight
-        // (rule 3 of `op`), and nobody writes to them there.
+        // SAFETY: the bytes are in the table (the caller's promise), which gives them to nobody while
+        // a send is in flight (rule 3 of `op`), and nobody writes to them there.
         unsafe { self.issue(Kind::Send, key, entry, Class::Work) };
     }
 
@@ -249,6 +265,9 @@ impl Ring {
         } else {
             if let Some(payload) = self.ops.take_payload(key) {
                 self.give_back(key, payload, Ok(()));
+            }
+            if self.at(key).send.is_quiet() {
+                return;
             }
             self.start_send(key);
         }

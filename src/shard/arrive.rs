@@ -105,7 +105,9 @@ impl Core {
         match self.owned.get_mut(&conn) {
             Some(owned) => {
                 owned.returned = Some((result, buf));
-                self.deferred.wakers.extend(owned.waker.take());
+                if let Some(waker) = owned.waker.take() {
+                    self.deferred.wakers.push_back(waker);
+                }
             }
             // Nobody waits for it; its drop is the user's code.
             None => self.deferred.calls.push_back(Call::Drop(Box::new(buf))),

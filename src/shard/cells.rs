@@ -143,9 +143,11 @@ impl Side {
     }
 
     pub(crate) fn wake(&mut self, wakers: &mut VecDeque<Waker>) {
-        if self.is_waiting() {
-            wakers.extend(self.waker.take());
-            wakers.extend(self.others.drain(..));
+        if let Some(waker) = self.waker.take() {
+            wakers.push_back(waker);
+            if !self.others.is_empty() {
+                wakers.extend(self.others.drain(..));
+            }
         }
     }
 
@@ -296,7 +298,9 @@ pub(crate) fn keep_waker(place: &mut Option<Waker>, cx: &Context<'_>, stale: &mu
         .as_ref()
         .is_some_and(|waker| waker.will_wake(cx.waker()))
     {
-        stale.extend(place.replace(cx.waker().clone()));
+        if let Some(old) = place.replace(cx.waker().clone()) {
+            stale.push_back(old);
+        }
     }
 }
 
