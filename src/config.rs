@@ -118,7 +118,11 @@ pub struct Config {
     /// connections with short answers need no buffer each, and more buffers spare the copies.
     /// Default 256.
     pub recv_buffers: u16,
-    /// Bytes of one receive buffer: 512 to 1 MiB. Default 4096.
+    /// Bytes of one receive buffer: 512 to 1 MiB. A long answer comes in as many pieces as it fills
+    /// buffers, and each piece costs the kernel about as much as a short answer. A page of a buffer
+    /// takes memory from when bytes first came to it: a core whose answers are short has one page of
+    /// each buffer, one with long answers all of `recv_buffers * recv_buffer_size`. Default 32 KiB,
+    /// which is 8 MiB at most.
     pub recv_buffer_size: usize,
     /// Unread bytes one connection may hold before the pool stops receiving for it; an answer that is
     /// longer is received in parts. Looked at when the core submits, after the readers that it woke
@@ -176,7 +180,7 @@ impl Default for Config {
             tcp_user_timeout: Some(Duration::from_secs(30)),
             ring_entries: 256,
             recv_buffers: 256,
-            recv_buffer_size: 4096,
+            recv_buffer_size: 32 * 1024,
             recv_limit: 64 * 1024,
             send_limit: 256 * 1024,
             drain_timeout: Duration::from_secs(1),

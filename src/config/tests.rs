@@ -327,17 +327,17 @@ fn ring_rows() -> Vec<Row> {
         },
         row!(
             recv_limit,
-            [4096, 524_288],
+            [32_768, 4_194_304],
             [
                 (
-                    4095,
-                    "recv_limit is 4095, must be recv_buffer_size (4096) to \
-                     recv_buffers * recv_buffer_size / 2 (524288)"
+                    32_767,
+                    "recv_limit is 32767, must be recv_buffer_size (32768) to \
+                     recv_buffers * recv_buffer_size / 2 (4194304)"
                 ),
                 (
-                    524_289,
-                    "recv_limit is 524289, must be recv_buffer_size (4096) to \
-                     recv_buffers * recv_buffer_size / 2 (524288)"
+                    4_194_305,
+                    "recv_limit is 4194305, must be recv_buffer_size (32768) to \
+                     recv_buffers * recv_buffer_size / 2 (4194304)"
                 ),
             ]
         ),
