@@ -261,7 +261,8 @@ impl<P: Protocol> EndpointHandle<P> {
     }
 
     /// A live connection: an idle one, or the first that becomes free or opens. A get of an idle
-    /// connection costs no system call; it spends one unit of tokio's cooperative budget.
+    /// connection costs no system call, or one if it has been idle for a millisecond and the kernel
+    /// has something for this thread; it spends one unit of tokio's cooperative budget.
     ///
     /// # Errors
     ///

@@ -404,6 +404,7 @@ impl Machine {
             Some(Some(Event::Operation { ring, op })) => {
                 self.with(|state| state.operation_due(ring, op))
             }
+            Some(Some(Event::Interrupt { ring })) => self.with(|state| state.let_go(ring)),
             Some(Some(Event::Limit { ring, op })) => self.with(|state| state.limit_due(ring, op)),
             Some(Some(Event::Net(event))) => self.happen_in_net(event),
         }

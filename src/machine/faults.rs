@@ -144,6 +144,7 @@ faults! {
     CancelLate, "K14", 1500, "a cancel answers EALREADY and its operation ends later";
     AnyOrder, "K14 C11", 3000, "completions come late and in another order";
     StaleCompletion, "R17 I6", 300, "a completion of an operation that has ended comes again";
+    HeldBack, "E3", 3000, "a completion is posted when its ring is entered or its thread interrupted";
     Forgotten, "K15", 150, "a connection's guard is forgotten";
 }
 

@@ -18,6 +18,10 @@ pub(super) enum Event {
         ring: usize,
         op: u64,
     },
+    /// The thread of a ring's core is interrupted, or sleeps.
+    Interrupt {
+        ring: usize,
+    },
     /// The time limit of an operation is over.
     Limit {
         ring: usize,

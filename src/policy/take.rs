@@ -68,6 +68,20 @@ impl PoolPolicy {
         }
     }
 
+    /// Since when the connection has been idle that a get would take now; `None` if it would take none
+    /// or one that is in use.
+    pub(crate) fn idle_since(&self, now: Tick, endpoint: EndpointKey) -> Option<Tick> {
+        let bucket = self.endpoints.get(endpoint.0)?;
+        if bucket.partial.first().is_some() {
+            return None;
+        }
+        let key = match bucket.flights.is_single() {
+            true => bucket.idle.first()?,
+            false => best_idle(&self.settings, &self.conns, now, bucket)?,
+        };
+        self.conns.get(key).map(|conn| conn.idle_since)
+    }
+
     /// What follows from the first use of a connection that was idle.
     #[inline(never)]
     fn idles_no_more(&mut self, now: Tick, endpoint: EndpointKey, key: ConnKey, reused: bool) {

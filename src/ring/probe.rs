@@ -54,6 +54,7 @@ fn build_once(entries: u32, completions: u32) -> io::Result<IoUring> {
         .dontfork()
         .setup_single_issuer()
         .setup_coop_taskrun()
+        .setup_taskrun_flag()
         .setup_submit_all()
         .setup_clamp();
     if completions > entries {

@@ -149,6 +149,21 @@ impl Queue {
         !self.mark.forked() && (self.kernel.has_completions() || self.overflowed)
     }
 
+    /// Whether something has come that the kernel posts only when this thread enters it: a load or
+    /// two. Not known of what comes while another ring of the thread has such.
+    #[inline]
+    pub(super) fn holds_back(&mut self) -> bool {
+        !self.mark.forked() && self.dead.is_none() && self.kernel.holds_back()
+    }
+
+    /// Has the kernel post what it holds back: one system call, without waiting.
+    pub(super) fn fetch(&mut self) {
+        match self.enter(0, 0, None) {
+            Ok(_) | Err(libc::EINTR | libc::ETIME) => {}
+            Err(errno) => drop(self.refused(errno)),
+        }
+    }
+
     /// How many entries wait for the next submission.
     pub(super) fn queued(&mut self) -> usize {
         if self.mark.forked() {
@@ -367,5 +382,20 @@ impl Queue {
                 Err(errno) => self.overflowed = self.refused(errno) == Flush::Later,
             }
         }
+    }
+}
+
+impl super::Ring {
+    /// Whether something has come that the kernel posts only when it is entered, as it does where a
+    /// thread runs on: a load or two.
+    #[inline]
+    pub(crate) fn holds_back(&mut self) -> bool {
+        self.queue.holds_back()
+    }
+
+    /// Has the kernel post what it holds back, for [`reap`](Self::reap): one system call.
+    #[inline(never)]
+    pub(crate) fn fetch(&mut self) {
+        self.queue.fetch();
     }
 }

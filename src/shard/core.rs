@@ -222,8 +222,8 @@ impl Core {
         self.refresh();
         let since = begun.unwrap_or(self.now);
         let mut is_all = true;
-        if self.backend.has_completions() {
-            is_all = self.collect();
+        if self.backend.has_completions() | self.backend.holds_back() {
+            is_all = self.take_in(endpoint);
             // This may have told of the ring's end; nobody would serve a wait that begins now.
             self.alive()?;
         }
@@ -278,8 +278,8 @@ impl Core {
     pub(crate) fn try_get(&mut self, endpoint: EndpointKey) -> Option<Checkout> {
         self.refresh();
         let mut is_all = true;
-        if self.backend.has_completions() {
-            is_all = self.collect();
+        if self.backend.has_completions() | self.backend.holds_back() {
+            is_all = self.take_in(endpoint);
             self.alive().ok()?;
         }
         loop {

@@ -21,6 +21,7 @@ mod eject;
 mod ending;
 mod endpoints;
 mod erased;
+mod fetch;
 #[cfg(feature = "sim")]
 mod gossip;
 mod handover;

@@ -50,6 +50,59 @@ fn e2_a_connection_that_is_reset_while_idle_is_gone_before_the_next_get() {
 }
 
 #[test]
+fn e3_an_end_that_the_kernel_holds_back_is_known_to_the_get() {
+    seeds(100, |seed| {
+        let builder = World::builder(seed).fault(Fault::HeldBack, 10_000);
+        let world = builder.build().unwrap();
+        let server = world.server(NAME, &["10.0.0.1"]).unwrap();
+        let once = Script::new().expect("ping").send("pong").wait(ms(10)).end();
+        server.on_connect(once).on_connect(pongs());
+        on(&world, 0, async |pool| {
+            exchange(&pool).await?;
+            // Its server has ended it by then, and the end has arrived.
+            after(ms(11)).await;
+            let conn = pool.get(NAME).await?;
+            assert!(!conn.is_reused());
+            ping(&conn).await?;
+            conn.release();
+            Ok(())
+        })
+        .unwrap();
+        assert_fired(&world, &[Fault::HeldBack]);
+        nothing_left(&world, &[server]);
+    });
+}
+
+#[test]
+fn e3_what_was_released_just_now_is_handed_out_without_a_system_call() {
+    seeds(50, |seed| {
+        let builder = World::builder(seed).fault(Fault::HeldBack, 10_000);
+        let world = builder.build().unwrap();
+        let server = world.server(NAME, &["10.0.0.1"]).unwrap();
+        let late = Script::new().expect("ping").wait(ms(10)).send("pong");
+        server.on_connect(late).on_connect(pongs());
+        on(&world, 0, async |pool| {
+            let (busy, conn) = (pool.get(NAME).await?, pool.get(NAME).await?);
+            busy.write_all(b"ping").await?;
+            // The answer has arrived by then; in most runs it is not posted.
+            after(ms(11)).await;
+            conn.release();
+            let before = pool.shard_stats().enters;
+            for _ in 0..10 {
+                pool.get(NAME).await?.release();
+            }
+            assert_eq!(pool.shard_stats().enters, before);
+            busy.read_exact(&mut [0; 4]).await?;
+            busy.release();
+            Ok(())
+        })
+        .unwrap();
+        assert_fired(&world, &[Fault::HeldBack]);
+        nothing_left(&world, &[server]);
+    });
+}
+
+#[test]
 fn e4_s8_bytes_that_nobody_asked_for_reach_nobody() {
     let unsolicited = |script: Script| script.send("HTTP/1.1 408 Request Timeout\r\n\r\n");
     idle_connection(unsolicited, CloseReason::Unsolicited);

@@ -22,12 +22,16 @@ use std::time::Duration;
 
 use self::chain::InFlight;
 pub(super) use self::socket::Socket;
+use super::schedule::Event;
 use super::{Core, Fault, Machine, Sleep, State, WeakMachine};
 use crate::ring::Watch;
 use crate::ring::kernel::Cqe;
 use crate::ring::kernel::played::{self, Buffers, Link, Request};
 use crate::time::Tick;
 
+/// How long a thread runs on at most before the kernel posts what it holds back for it: until it
+/// sleeps, or until the next interrupt of the timer.
+const TICK: Duration = Duration::from_millis(4);
 /// What a wait takes that does not last.
 const WAKES: Duration = Duration::from_micros(20);
 
@@ -41,6 +45,10 @@ pub(super) struct RingState {
     /// Places in the completion queue.
     room: usize,
     aside: VecDeque<Cqe>,
+    /// What came while the thread ran, and is posted when it enters.
+    held: VecDeque<Cqe>,
+    /// The thread is in the kernel.
+    entered: bool,
     buffers: Option<Buffers>,
     watcher: Option<Waker>,
     /// How far this ring's own waiting went beyond the machine's time.
@@ -70,6 +78,8 @@ impl Machine {
                 completions: VecDeque::new(),
                 room: room.max(1),
                 aside: VecDeque::new(),
+                held: VecDeque::new(),
+                entered: false,
                 buffers: None,
                 watcher: None,
                 ahead: Duration::ZERO,
@@ -168,6 +178,10 @@ impl played::Machine for RingKernel {
         self.ring(|ring| ring.completions.pop_front()).flatten()
     }
 
+    fn holds_back(&self) -> bool {
+        self.ring(|ring| !ring.held.is_empty()).unwrap_or(false)
+    }
+
     fn unregister(&self) {
         self.with(|state, at| {
             state.check_buffers(at);
@@ -223,11 +237,32 @@ impl State {
         if self.ring(at).is_none_or(|ring| ring.dead) {
             return Err(libc::EBADR);
         }
+        self.let_go(at);
         if let Some(errno) = self.refusal(at) {
             self.trace
                 .note(self.now, || format!("ring {at} refuses: {errno}"));
             return Err(errno);
         }
+        self.set_entered(at, true);
+        let answer = self.work_off(at, queue, min, timeout);
+        self.set_entered(at, false);
+        answer
+    }
+
+    fn set_entered(&mut self, at: usize, entered: bool) {
+        if let Some(ring) = self.ring(at) {
+            ring.entered = entered;
+        }
+    }
+
+    /// What an enter does that is not refused.
+    fn work_off(
+        &mut self,
+        at: usize,
+        queue: &mut VecDeque<Request>,
+        min: u32,
+        timeout: Option<Duration>,
+    ) -> Result<usize, i32> {
         let part = self.hit(Fault::TakesPart);
         let mut taken = 0;
         while let Some(chain) = next_chain(queue) {
@@ -278,8 +313,33 @@ impl State {
         Err(libc::ETIME)
     }
 
-    /// A completion is posted.
+    /// A completion is posted, or held back until the ring is entered or its thread interrupted.
     pub(super) fn post(&mut self, at: usize, cqe: Cqe) {
+        let Some(ring) = self.rings.get(&at) else {
+            return;
+        };
+        let (entered, holds) = (ring.entered, !ring.held.is_empty());
+        if entered || !(holds || self.hit(Fault::HeldBack)) {
+            return self.place(at, cqe);
+        }
+        if !holds {
+            let until = self.now.plus(self.rng.part_of(TICK));
+            self.events.plan(until, Event::Interrupt { ring: at });
+        }
+        if let Some(ring) = self.ring(at) {
+            ring.held.push_back(cqe);
+        }
+    }
+
+    /// Posts what was held back.
+    pub(in crate::machine) fn let_go(&mut self, at: usize) {
+        while let Some(cqe) = self.ring(at).and_then(|ring| ring.held.pop_front()) {
+            self.place(at, cqe);
+        }
+    }
+
+    /// A completion goes to the queue.
+    fn place(&mut self, at: usize, cqe: Cqe) {
         self.trace.note(self.now, || {
             let Cqe {
                 user_data,

@@ -55,6 +55,11 @@ impl Linux {
     }
 
     #[inline]
+    pub(super) fn holds_back(&mut self) -> bool {
+        self.ring.submission().taskrun()
+    }
+
+    #[inline]
     pub(super) fn waiting(&mut self) -> usize {
         self.ring.submission().len()
     }
@@ -69,7 +74,8 @@ impl Linux {
 
     pub(super) fn enter(&mut self, enter: Enter) -> Result<usize, i32> {
         let mut flags = EnterFlags::empty();
-        if enter.min > 0 || self.overflowed() {
+        // Who submits nothing enters for completions.
+        if enter.min > 0 || enter.submit == 0 || self.overflowed() {
             flags |= EnterFlags::GETEVENTS;
         }
         let (submit, min) = (enter.submit, enter.min);

@@ -118,6 +118,17 @@ impl Kernel {
         }
     }
 
+    /// Whether something has come that it posts only when this thread enters it: a load or two.
+    #[inline]
+    pub(super) fn holds_back(&mut self) -> bool {
+        match self {
+            Kernel::Linux(linux) => linux.holds_back(),
+            #[cfg(feature = "sim")]
+            Kernel::Played(played) => played.holds_back(),
+            Kernel::Closed => false,
+        }
+    }
+
     /// How many entries wait in the submission queue.
     #[inline]
     pub(super) fn waiting(&mut self) -> usize {

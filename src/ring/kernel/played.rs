@@ -155,6 +155,8 @@ pub(crate) trait Machine {
     /// Whether completions are kept aside.
     fn overflowed(&self) -> bool;
     fn take(&self) -> Option<Cqe>;
+    /// Whether something is posted only when the ring is entered.
+    fn holds_back(&self) -> bool;
     /// The ring takes its receive buffers back; nothing is in flight any more.
     fn unregister(&self);
     fn now(&self) -> Tick;
@@ -205,8 +207,12 @@ impl Played {
     }
 
     pub(super) fn enter(&mut self, enter: Enter) -> Result<usize, i32> {
-        self.machine
-            .enter(&mut self.queue, enter.min, enter.timeout)
+        let mut none = VecDeque::new();
+        let queue = match enter.submit {
+            0 => &mut none,
+            _ => &mut self.queue,
+        };
+        self.machine.enter(queue, enter.min, enter.timeout)
     }
 
     pub(super) fn number(&self) -> i32 {
@@ -232,6 +238,10 @@ impl Played {
             };
             out.push(cqe);
         }
+    }
+
+    pub(super) fn holds_back(&self) -> bool {
+        self.machine.holds_back()
     }
 
     pub(super) fn unregister_buffers(&self) -> bool {

@@ -476,6 +476,10 @@ impl Machine for Script {
         self.state.borrow_mut().posted.pop_front()
     }
 
+    fn holds_back(&self) -> bool {
+        false
+    }
+
     fn unregister(&self) {
         self.state.borrow_mut().buffers = None;
     }
