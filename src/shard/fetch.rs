@@ -38,9 +38,15 @@ impl Core {
     /// Whether the connection that a get would take has been idle for long. Tells by the clock: the
     /// turn may have begun long ago.
     fn is_rested(&mut self, endpoint: EndpointKey) -> bool {
+        let Some(since) = self.policy.idle_since(self.now, endpoint) else {
+            return false;
+        };
+        if since >= self.now {
+            // It came back in this turn: not worth a look at the clock.
+            return false;
+        }
         let now = self.host.now();
-        let since = self.policy.idle_since(now, endpoint);
-        let rested = since.is_some_and(|since| now.since(since) >= RESTED);
+        let rested = now.since(since) >= RESTED;
         if rested {
             // What is released from now on is released now.
             self.now = now;

@@ -63,6 +63,8 @@ pub(crate) struct Handover {
     giving: BTreeMap<ConnKey, Giving>,
     /// Connections that nobody has watched until now.
     unseen: Vec<Unseen>,
+    /// Those that a turn sees; empty in between.
+    seen: Vec<ConnKey>,
 }
 
 /// How far a connection is on its way.

@@ -83,7 +83,7 @@ impl Core {
         if self.handover.unseen.is_empty() {
             return;
         }
-        let mut seen = Vec::new();
+        let mut seen = std::mem::take(&mut self.handover.seen);
         let mut unseen = std::mem::take(&mut self.handover.unseen);
         unseen.retain_mut(|it| {
             if it.come.is_none() && self.backend.has_taken(it.queued) {
@@ -97,9 +97,10 @@ impl Core {
             !is_seen
         });
         self.handover.unseen = unseen;
-        for conn in seen {
+        for conn in seen.drain(..) {
             self.see(conn);
         }
+        self.handover.seen = seen;
     }
 
     /// What had come until its receive was armed was taken in. Since then more may have come, or been
