@@ -393,6 +393,12 @@ impl super::Ring {
         self.queue.holds_back()
     }
 
+    /// Whether there may be something to [`poll`](Self::poll_event): most often there is not.
+    #[inline]
+    pub(crate) fn has_events(&self) -> bool {
+        !self.events.is_empty() || (self.queue.dead().is_some() && !self.fatal_told)
+    }
+
     /// Has the kernel post what it holds back, for [`reap`](Self::reap): one system call.
     #[inline(never)]
     pub(crate) fn fetch(&mut self) {

@@ -149,7 +149,9 @@ impl Core {
     pub(crate) fn pump(&mut self) {
         for _ in 0..MAX_ROUNDS {
             let mut moved = false;
-            while let Some(event) = self.backend.poll_event() {
+            while self.backend.has_events()
+                && let Some(event) = self.backend.poll_event()
+            {
                 self.arrive(event);
                 moved = true;
             }

@@ -72,7 +72,9 @@ impl Core {
         if self.draining && self.policy.is_drained() {
             self.deferred.wakers.extend(self.drained.drain(..));
         }
-        self.deferred.wakers.extend(self.warming.drain(..));
+        if !self.warming.is_empty() {
+            self.deferred.wakers.extend(self.warming.drain(..));
+        }
     }
 
     /// What is late ends.
@@ -101,7 +103,8 @@ impl Core {
                 Next::At(self.now)
             };
         }
-        if !turned {
+        // The first command of the batch has read the clock, unless the driver was woken without.
+        if !turned && self.stale {
             self.now = self.host.now();
         }
         self.pump();
@@ -153,21 +156,25 @@ impl Core {
 
     pub(super) fn next_due(&mut self) -> Tick {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        [
-            self.policy.poll_timeout(),
-            self.lookups.poll_timeout(),
-            self.names.poll_timeout(),
-            timer,
-            self.endpoints.look_at_due(),
-            self.looks_at(),
-            self.recall_at(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .map_or(Tick::NEVER, |due| match self.grace {
+        // One after the other: asked for with each batch of what tasks did.
+        let due = earlier(timer, self.policy.poll_timeout());
+        let due = earlier(due, self.lookups.poll_timeout());
+        let due = earlier(due, self.names.poll_timeout());
+        let due = earlier(due, self.endpoints.look_at_due());
+        let due = earlier(due, self.looks_at());
+        let due = earlier(due, self.recall_at());
+        due.map_or(Tick::NEVER, |due| match self.grace {
             Some(until) if self.now < until => due.max(until),
             _ => due,
         })
+    }
+}
+
+/// The earlier of the two, as far as there are.
+#[inline]
+fn earlier(one: Option<Tick>, other: Option<Tick>) -> Option<Tick> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

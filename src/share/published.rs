@@ -56,8 +56,12 @@ impl Published {
         }
         // Relaxed: each figure stands alone; a reader may see some of this turn's and some of the
         // last turn's.
-        for (cell, &value) in block.cells().zip(values).take(self.len) {
-            cell.store(value, Ordering::Relaxed);
+        // Line by line, so that it is a store for each and no search for the next: this is done for
+        // each batch of what tasks did.
+        for (line, values) in block.lines.iter().zip(values.chunks(FIGURES_PER_LINE)) {
+            for (cell, &value) in line.0.iter().zip(values) {
+                cell.store(value, Ordering::Relaxed);
+            }
         }
     }
 
