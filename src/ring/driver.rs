@@ -12,8 +12,12 @@
 //! and what the kernel answers at once is taken in ([`Turn::settle`]), all in one poll. The first
 //! poll is a turn in any case: only a turn tells the other cores whom to wake.
 //!
-//! States: gathering (queued again while the batch grows, at most 32 times), settling, resting,
-//! stopped.
+//! Whoever is woken by a turn runs before it is settled, so that what they do goes with it. Then the
+//! driver is queued again while the batch grows: that lets tasks add to it which other tasks wake.
+//! Where it brought nothing many times in a row, it is tried now and then only.
+//!
+//! States: following (queued again behind those who were woken, once), gathering (queued again while
+//! the batch grows, at most 32 times), settling, resting, stopped.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -27,6 +31,10 @@ use crate::time::Tick;
 
 /// How often the driver waits for a batch to grow before it submits.
 const MAX_GATHER: u32 = 32;
+/// After how many batches in a row that did not grow the driver waits no longer for that.
+const MAX_VAIN: u32 = 32;
+/// Every how many batches it then tries again.
+const TRIAL: u32 = 16;
 /// How long until the next turn when the kernel took nothing (D21), or when more receives wait for
 /// a buffer than may be armed at once (D15).
 const BACK_OFF: Duration = Duration::from_millis(1);
@@ -43,8 +51,8 @@ pub(crate) enum Next {
 /// What the driver drives.
 pub(crate) trait Turn: 'static {
     /// Reaps, handles events and deadlines, queues new operations, runs the user's code. Does not
-    /// submit.
-    fn turn(&self, cx: &mut Context<'_>);
+    /// submit. Whether it woke tasks, which may have more to queue.
+    fn turn(&self, cx: &mut Context<'_>) -> bool;
     /// What a submission would carry now.
     fn queued(&self) -> usize;
     /// Ends a turn that was taken just now, or what tasks did since one: submits, takes in what that
@@ -77,6 +85,11 @@ pub(crate) struct Driver<T: Turn, W: Watch> {
     signal: Rc<Signal>,
     gathered: u32,
     seen: usize,
+    /// It is queued behind those whom a turn woke.
+    follows: bool,
+    /// For how many batches in a row it waited in vain, and how many it has not waited for since.
+    vain: u32,
+    passed: u32,
 }
 
 impl<T: Turn, W: Watch> std::fmt::Debug for Driver<T, W> {
@@ -94,7 +107,35 @@ impl<T: Turn, W: Watch> Driver<T, W> {
             signal,
             gathered: 0,
             seen: 0,
+            follows: false,
+            vain: 0,
+            passed: 0,
         }
+    }
+
+    /// Whether to let other tasks run before the batch, of `queued` entries, is settled.
+    fn waits(&mut self, woke: bool, queued: usize) -> bool {
+        if woke && !self.follows {
+            self.follows = true;
+            self.seen = queued;
+            return true;
+        }
+        let may_grow = self.gathered > 0 || self.vain < MAX_VAIN || self.passed >= TRIAL;
+        let grows = queued > self.seen && self.gathered < MAX_GATHER;
+        if grows && may_grow {
+            self.seen = queued;
+            self.gathered += 1;
+            return true;
+        }
+        match self.gathered {
+            0 => self.passed += u32::from(grows),
+            1 => (self.vain, self.passed) = (self.vain.saturating_add(1), 0),
+            _ => self.vain = 0,
+        }
+        self.follows = false;
+        self.seen = 0;
+        self.gathered = 0;
+        false
     }
 
     /// Whoever sees this thread awake tells the driver what has come, if its runtime can.
@@ -123,21 +164,18 @@ impl<T: Turn, W: Watch> Future for Driver<T, W> {
         // Who woke the driver is not told: if it was not asked, a deadline may be due. And what only
         // a turn can queue does not wait until tasks leave the driver alone for once.
         let turns = !asked || ready || this.turn.has_come() || this.turn.wants_turn();
-        if turns {
-            this.turn.turn(cx);
-        }
+        let woke = turns && this.turn.turn(cx);
         let queued = this.turn.queued();
-        if queued > this.seen && this.gathered < MAX_GATHER {
-            this.seen = queued;
-            this.gathered += 1;
+        if this.waits(woke, queued) {
             this.signal.gather();
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        this.seen = 0;
-        this.gathered = 0;
         let Next::At(mut deadline) = this.turn.settle(turns) else {
             this.stop();
+            return Poll::Ready(());
+        };
+        let Some(watch) = &mut this.watch else {
             return Poll::Ready(());
         };
         if this.turn.wants_turn() || this.turn.queued() > 0 {

@@ -182,7 +182,7 @@ impl Events {
     /// Queues `event` and sees to it that somebody comes for it.
     pub(super) fn push(&mut self, event: Event) {
         self.queue.push_back(event);
-        self.signal.wake();
+        self.signal.note();
     }
 
     pub(super) fn pop(&mut self) -> Option<Event> {

@@ -36,6 +36,14 @@ impl Signal {
         self.tell(Told::Raised);
     }
 
+    /// The same for what the driver finds by itself, in each poll and before it rests: while it runs
+    /// it need not be told, and wants no turn more for what it takes in meanwhile.
+    pub(crate) fn note(&self) {
+        if self.told.get() != Told::Running {
+            self.tell(Told::Raised);
+        }
+    }
+
     /// Has the driver hand over what tasks did, and wakes it unless it is awake. Cheaper than a
     /// turn.
     #[inline]

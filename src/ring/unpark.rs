@@ -58,7 +58,9 @@ mod tests {
     }
 
     impl Turn for Core {
-        fn turn(&self, _cx: &mut Context<'_>) {}
+        fn turn(&self, _cx: &mut Context<'_>) -> bool {
+            false
+        }
         fn queued(&self) -> usize {
             0
         }

@@ -9,7 +9,9 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -21,6 +23,25 @@ use super::driver::Watch;
 use super::fork::ForkMark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Tick;
+
+/// Wakes the driver when the descriptor is ready, and knows that it did: most often it is something
+/// else that wakes the driver, and to ask the runtime would cost more than all else a poll does.
+struct Bell {
+    driver: Waker,
+    rang: AtomicBool,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Before: the driver that runs for it sees it.
+        self.rang.store(true, Ordering::Release);
+        self.driver.wake_by_ref();
+    }
+}
 
 /// The descriptor itself, as far as it is open.
 struct Open {
@@ -50,6 +71,8 @@ impl Drop for SharedDescriptor {
 pub(crate) struct Descriptor {
     /// Of the driver's own, until the ring's owner ends it.
     open: Rc<RefCell<Option<Open>>>,
+    /// Whom the runtime wakes when it is ready, once more as a waker.
+    bell: Option<(Arc<Bell>, Waker)>,
     sleep: Option<Pin<Box<Sleep>>>,
     /// What `sleep` is set to.
     alarm: Tick,
@@ -79,6 +102,7 @@ impl Descriptor {
         };
         Ok(Self {
             open: Rc::new(RefCell::new(Some(open))),
+            bell: None,
             sleep: None,
             alarm: Tick::NEVER,
             wakes: None,
@@ -93,6 +117,22 @@ impl Descriptor {
 
 impl Watch for Descriptor {
     fn clear(&mut self, cx: &mut Context<'_>) -> bool {
+        let known = self.bell.as_ref();
+        if !known.is_some_and(|(bell, _)| bell.driver.will_wake(cx.waker())) {
+            // It has rung: the runtime does not know it yet.
+            let bell = Arc::new(Bell {
+                driver: cx.waker().clone(),
+                rang: AtomicBool::new(true),
+            });
+            self.bell = Some((Arc::clone(&bell), Waker::from(bell)));
+        }
+        let Some((bell, waker)) = &self.bell else {
+            return false;
+        };
+        if !bell.rang.load(Ordering::Relaxed) || !bell.rang.swap(false, Ordering::AcqRel) {
+            return false;
+        }
+        let cx = &mut Context::from_waker(waker);
         let open = self.open.borrow();
         let Some(fd) = open.as_ref().and_then(|open| open.fd.as_ref()) else {
             return false;

@@ -265,11 +265,12 @@ impl Shard {
 }
 
 impl Turn for Shard {
-    fn turn(&self, cx: &mut Context<'_>) {
+    fn turn(&self, cx: &mut Context<'_>) -> bool {
         self.enter(|core| {
             core.links.wake().register(cx.waker());
             core.turn();
-        });
+            !core.deferred.wakers.is_empty()
+        })
     }
 
     fn queued(&self) -> usize {

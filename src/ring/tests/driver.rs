@@ -29,7 +29,7 @@ struct Shard {
 }
 
 impl Turn for Shard {
-    fn turn(&self, _cx: &mut Context<'_>) {
+    fn turn(&self, _cx: &mut Context<'_>) -> bool {
         self.turns.set(self.turns.get() + 1);
         let mut wake = Vec::new();
         {
@@ -54,10 +54,12 @@ impl Turn for Shard {
                 wake.extend(self.waiting.borrow_mut().remove(&key));
             }
         }
+        let woke = !wake.is_empty();
         wake.into_iter().for_each(Waker::wake);
         if clock::now() >= self.deadline.get() {
             self.deadline.set(Tick::NEVER);
         }
+        woke
     }
 
     fn queued(&self) -> usize {

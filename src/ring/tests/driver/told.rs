@@ -83,6 +83,11 @@ fn a_turn_that_is_wanted_while_the_batch_grows_is_not_forgotten() {
         signal.wake();
         signal.gather();
         assert!(!begin());
+        signal.note();
+        signal.gather();
+        assert!(begin(), "the driver finds it by itself");
+        signal.note();
+        assert!(!begin());
         signal.ask();
         signal.gather();
         assert!(begin());
@@ -121,4 +126,113 @@ fn an_alarm_that_is_set_where_the_tasks_share_is_spent_rings() {
         .await;
         assert!(clock::now() >= soon);
     });
+}
+
+/// What a driver drives whose batches are made by hand.
+#[derive(Default)]
+struct Batch {
+    queued: Cell<usize>,
+    settled: Cell<u32>,
+    wakes: Cell<bool>,
+}
+
+impl Turn for Batch {
+    fn turn(&self, _cx: &mut Context<'_>) -> bool {
+        self.wakes.get()
+    }
+
+    fn queued(&self) -> usize {
+        self.queued.get()
+    }
+
+    fn settle(&self, _turned: bool) -> Next {
+        self.queued.set(0);
+        self.settled.set(self.settled.get() + 1);
+        Next::At(Tick::NEVER)
+    }
+
+    fn has_come(&self) -> bool {
+        false
+    }
+
+    fn wants_turn(&self) -> bool {
+        false
+    }
+
+    fn end(&self) {}
+}
+
+/// Nothing comes, and nothing is due.
+struct Still;
+
+impl Watch for Still {
+    fn clear(&mut self, _cx: &mut Context<'_>) -> bool {
+        false
+    }
+
+    fn poll_alarm(&mut self, _cx: &mut Context<'_>, _at: Tick) -> bool {
+        false
+    }
+
+    fn now(&self) -> Tick {
+        Tick::ZERO
+    }
+}
+
+/// How many polls it takes to settle a batch that grows by one entry before each of `grows` polls.
+fn polls(batch: &Batch, driver: &mut Driver<Batch, Still>, mut grows: usize) -> u32 {
+    let before = batch.settled.get();
+    let mut count = 0;
+    while batch.settled.get() == before {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut *driver).poll(&mut cx).is_pending());
+        count += 1;
+        if grows > 0 {
+            batch.queued.set(batch.queued.get() + 1);
+            grows -= 1;
+        }
+    }
+    count
+}
+
+#[test]
+fn a_batch_is_waited_for_where_batches_grow() {
+    let (batch, signal) = (Rc::new(Batch::default()), Rc::new(Signal::default()));
+    let mut driver = Driver::new(Rc::clone(&batch), Still, Rc::clone(&signal));
+    let mut next = |grows| {
+        batch.queued.set(1);
+        signal.ask();
+        polls(&batch, &mut driver, grows)
+    };
+    // Whoever comes alone is waited for until that was in vain often enough, and then now and then.
+    assert!((0..32).all(|_| next(0) == 2));
+    let alone: Vec<u32> = (0..34).map(|_| next(0)).collect();
+    let trials = alone.iter().enumerate().filter(|(_, polls)| **polls == 2);
+    let trials: Vec<usize> = trials.map(|(at, _)| at).collect();
+    assert_eq!(trials, [16, 33]);
+    // A chain is seen at the next trial, and from then on each is one batch.
+    let chain: Vec<u32> = (0..20).map(|_| next(3)).collect();
+    let seen = chain.iter().position(|polls| *polls == 5);
+    assert_eq!(seen, Some(16));
+    assert!(chain[16..].iter().all(|polls| *polls == 5), "{chain:?}");
+}
+
+#[test]
+fn whom_a_turn_wakes_runs_before_it_is_settled_and_once() {
+    let (batch, signal) = (Rc::new(Batch::default()), Rc::new(Signal::default()));
+    let mut driver = Driver::new(Rc::clone(&batch), Still, Rc::clone(&signal));
+    for wakes in [true, false, true] {
+        batch.wakes.set(wakes);
+        signal.wake();
+        assert_eq!(polls(&batch, &mut driver, 0), 1 + u32::from(wakes));
+    }
+    // Turns that wake somebody each time do not put the settlement off.
+    batch.wakes.set(true);
+    for _ in 0..3 {
+        signal.wake();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut driver).poll(&mut cx).is_pending());
+        signal.wake();
+        assert_eq!(polls(&batch, &mut driver, 0), 1);
+    }
 }
