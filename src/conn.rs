@@ -30,25 +30,25 @@ use crate::stream::Stream;
 #[must_use = "a connection that is dropped without `release` is closed"]
 pub struct Conn<P: Protocol = Plain> {
     stream: Stream,
-    protocol: Rc<P>,
-    state: Option<Rc<P::State>>,
+    /// What the protocol keeps for it, if it keeps anything.
+    kept: Option<Kept<P>>,
     reused: bool,
     shared: bool,
     returned: bool,
 }
 
+/// The state of a connection, and the protocol that hears of its users.
+pub(crate) struct Kept<P: Protocol> {
+    pub(crate) protocol: Rc<P>,
+    pub(crate) state: Rc<P::State>,
+}
+
 impl<P: Protocol> Conn<P> {
-    pub(crate) fn new(
-        stream: Stream,
-        protocol: Rc<P>,
-        state: Option<Rc<P::State>>,
-        reused: bool,
-        shared: bool,
-    ) -> Self {
+    #[inline]
+    pub(crate) fn new(stream: Stream, kept: Option<Kept<P>>, reused: bool, shared: bool) -> Self {
         Self {
             stream,
-            protocol,
-            state,
+            kept,
             reused,
             shared,
             returned: false,
@@ -57,7 +57,7 @@ impl<P: Protocol> Conn<P> {
 
     /// What the protocol keeps for this connection; `None` for [`Plain`].
     pub fn state(&self) -> Option<&P::State> {
-        self.state.as_deref()
+        self.kept.as_ref().map(|kept| &*kept.state)
     }
 
     /// Whether it had been used before, and so may have died unnoticed on its way here: a request
@@ -74,8 +74,14 @@ impl<P: Protocol> Conn<P> {
 
     /// Gives the connection back at a message boundary. It is reused if no write is unfinished, no
     /// byte unread and no error was seen; flush first if no answer was awaited.
+    #[inline]
     pub fn release(mut self) {
-        self.give_back(How::Released);
+        let (shard, conn) = (self.stream.shard(), self.stream.conn());
+        if self.kept.is_none() && shard.put_again(conn) {
+            self.returned = true;
+        } else {
+            self.give_back(How::Released);
+        }
     }
 
     /// Closes the connection: the server said so, or its answer made no sense. A shared
@@ -85,18 +91,18 @@ impl<P: Protocol> Conn<P> {
     }
 
     /// What its user's own code does comes first: the pool judges by what it left behind.
+    #[inline(never)]
     fn give_back(&mut self, how: How) {
-        if std::mem::replace(&mut self.returned, true) {
-            return;
-        }
+        self.returned = true;
         let (shard, conn) = (self.stream.shard(), self.stream.conn());
-        let told = match self.state.take() {
-            Some(state) => shard.contain(|| self.protocol.on_release(&state)),
+        let told = match self.kept.take() {
+            Some(kept) => shard.contain(|| kept.protocol.on_release(&kept.state)),
             None => Some(()),
         };
         match (told, how) {
             (None, _) => shard.put(conn, Return::Discard(CloseReason::Failed)),
             (_, How::Closed) => shard.put(conn, Return::Discard(CloseReason::Requested)),
+            (_, How::Released) if shard.put_again(conn) => {}
             (_, How::Released) => shard.give_back(conn, true),
             (_, How::Dropped) => shard.give_back(conn, false),
         }
@@ -120,8 +126,11 @@ impl<P: Protocol> Deref for Conn<P> {
 }
 
 impl<P: Protocol> Drop for Conn<P> {
+    #[inline]
     fn drop(&mut self) {
-        self.give_back(How::Dropped);
+        if !self.returned {
+            self.give_back(How::Dropped);
+        }
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) enum Unit {
 
 impl Unit {
     /// Something was handed out: the unit is spent. Dropping it without gives it back.
+    #[inline]
     pub(crate) fn spend(self) {
         match self {
             Unit::Thread(unit) => unit.made_progress(),

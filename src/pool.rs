@@ -3,6 +3,7 @@
 //! Promise: a get ends exactly once, within [`Config::get_timeout`](crate::Config::get_timeout);
 //! one that is dropped leaves the queue, and a connect that was started for it goes to the next.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -10,9 +11,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::conn::Conn;
+use crate::conn::{Conn, Kept};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
+use crate::host::Unit;
 use crate::local;
 use crate::policy::event::{Return, WaiterKey};
 use crate::protocol::{Erased, Plain, Protocol, typed_state};
@@ -350,16 +352,38 @@ impl<P: Protocol> EndpointHandle<P> {
         self.shard.clear(&self.inner);
     }
 
+    /// The same for one that was used before.
+    #[inline]
+    fn conn_again(&self, checkout: Checkout) -> Result<Conn<P>> {
+        if checkout.state.is_some() {
+            return self.conn(checkout, true);
+        }
+        let stream = Stream::new(self.shard.clone(), checkout.at);
+        Ok(Conn::new(stream, None, true, checkout.shared))
+    }
+
     fn conn(&self, checkout: Checkout, reused: bool) -> Result<Conn<P>> {
         let Checkout { at, state, shared } = checkout;
         let stream = Stream::new(self.shard.clone(), at);
-        let state = state.map(typed_state::<P>).transpose()?;
-        let conn = Conn::new(stream, self.protocol.clone(), state, reused, shared);
+        let kept = match state {
+            Some(state) => Some(self.kept(state)?),
+            None => None,
+        };
+        let conn = Conn::new(stream, kept, reused, shared);
         if let Some(state) = conn.state() {
             // A panic drops `conn`, which gives it back.
             self.protocol.on_acquire(state);
         }
         Ok(conn)
+    }
+}
+
+impl<P: Protocol> EndpointHandle<P> {
+    fn kept(&self, state: Rc<dyn Any>) -> Result<Kept<P>> {
+        Ok(Kept {
+            protocol: self.protocol.clone(),
+            state: typed_state::<P>(state)?,
+        })
     }
 }
 
@@ -398,16 +422,29 @@ const MAX_REPLACED: u32 = 3;
 impl<P: Protocol> Future for Get<'_, P> {
     type Output = Result<Conn<P>>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Spent by failures too: a loop of them must not starve the core either.
         let unit = ready!(self.handle.shard.host().poll_unit(cx));
-        let gotten = ready!(self.poll_gotten(cx));
-        unit.spend();
-        Poll::Ready(gotten.and_then(|(checkout, reused)| self.handle.conn(checkout, reused)))
+        if self.waiter.is_none()
+            && let Some(checkout) = self.handle.shard.get_again(&self.handle.inner)
+        {
+            unit.spend();
+            return Poll::Ready(self.handle.conn_again(checkout));
+        }
+        self.poll_long(unit, cx)
     }
 }
 
 impl<P: Protocol> Get<'_, P> {
+    /// What is not in the hand.
+    #[inline(never)]
+    fn poll_long(&mut self, unit: Unit, cx: &mut Context<'_>) -> Poll<Result<Conn<P>>> {
+        let gotten = ready!(self.poll_gotten(cx));
+        unit.spend();
+        Poll::Ready(gotten.and_then(|(checkout, reused)| self.handle.conn(checkout, reused)))
+    }
+
     fn poll_gotten(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Checkout, bool)>> {
         let shard = &self.handle.shard;
         loop {

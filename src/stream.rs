@@ -37,6 +37,7 @@ pub struct Stream {
 }
 
 impl Stream {
+    #[inline]
     pub(crate) fn new(shard: Rc<Shard>, at: Use) -> Self {
         let _life = None;
         Self { shard, at, _life }
@@ -50,10 +51,12 @@ impl Stream {
         Self { shard, at, _life }
     }
 
+    #[inline]
     pub(crate) fn shard(&self) -> &Rc<Shard> {
         &self.shard
     }
 
+    #[inline]
     pub(crate) fn conn(&self) -> ConnKey {
         self.at.conn
     }

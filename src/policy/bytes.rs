@@ -38,6 +38,7 @@ fn bounds(front: &[u8]) -> Bounds {
         max_connections: 1 + usize::from(at(2) % 7),
         uses: u64::from(at(2) / 7 % 5),
         health_check: at(3) % 2 == 1,
+        notify: at(3) / 128 == 1,
         ttl: u64::from(at(3) / 2 % 8),
         elsewhere: usize::from(at(3) / 16 % 5).checked_sub(1),
     }

@@ -24,6 +24,19 @@ pub(crate) struct Seen {
 }
 
 #[cfg(feature = "sim")]
+impl Seen {
+    /// The same after its last use has ended.
+    pub(super) fn put_down(self) -> Self {
+        Self {
+            uses: 0,
+            stage: "Idle",
+            idle: true,
+            ..self
+        }
+    }
+}
+
+#[cfg(feature = "sim")]
 impl PoolPolicy {
     /// The connection as the policy has it.
     pub(crate) fn seen(&self, conn: ConnKey) -> Option<Seen> {

@@ -9,6 +9,8 @@ use std::cmp::Ordering;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::PoolPolicy;
+use super::event::{Busy, EndpointKey};
 use crate::time::Tick;
 
 /// Over how long a slow answer wears off.
@@ -161,6 +163,12 @@ impl Flights {
         }
     }
 
+    /// Uses there that have begun and not ended.
+    #[inline]
+    pub(crate) fn uses(&self, spot: Spot) -> u32 {
+        self.list.get(spot.0).map_or(0, |flight| flight.uses)
+    }
+
     /// How long a use there took.
     pub(crate) fn observe(&mut self, spot: Spot, now: Tick, took: Duration) {
         if let Some(flight) = self.list.get_mut(spot.0) {
@@ -203,6 +211,25 @@ impl Flight {
     /// How long uses take here, if any has ended.
     pub(crate) fn latency(&self, now: Tick) -> Option<Duration> {
         self.latency.map(|known| known.worn(now, known.time))
+    }
+}
+
+impl PoolPolicy {
+    /// How busy this core keeps each address of the endpoint, if its balance wants all cores to know:
+    /// the address, users, and how long they take.
+    pub(crate) fn busy(
+        &self,
+        now: Tick,
+        endpoint: EndpointKey,
+    ) -> Option<impl Iterator<Item = (SocketAddr, Busy)>> {
+        let bucket = self.endpoints.get(endpoint.0)?;
+        let busy = move |flight: &Flight| Busy {
+            uses: flight.uses,
+            latency: flight.latency(now),
+        };
+        let all = bucket.flights.iter();
+        let all = all.map(move |flight| (flight.address, busy(flight)));
+        bucket.flights.is_timed.then_some(all)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::event::{
     Action, Busy, CloseReason, ConnKey, EndpointKey, Event, Received, Return, WaiterKey,
 };
-use super::{Counts, Got, PoolPolicy, Settings};
+use super::{Counts, Got, PoolPolicy, Settings, WithHand};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::target::Target;
@@ -17,7 +17,7 @@ use crate::time::Tick;
 /// A policy and the shell around it.
 #[derive(Debug)]
 pub(crate) struct Harness {
-    pub(crate) policy: PoolPolicy,
+    pub(crate) policy: WithHand,
     pub(crate) now: Tick,
     /// Asked for and not answered yet.
     pub(crate) asked: VecDeque<Action>,
@@ -68,7 +68,7 @@ pub(crate) const MS: Duration = Duration::from_millis(1);
 impl Harness {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
-            policy: PoolPolicy::new(settings, 1),
+            policy: WithHand::new(PoolPolicy::new(settings, 1)),
             now: Tick::from_nanos(1_000_000_000),
             asked: VecDeque::new(),
             log: Vec::new(),
@@ -134,9 +134,21 @@ impl Harness {
     }
 
     pub(crate) fn get(&mut self, endpoint: EndpointKey) -> Result<Got> {
-        let got = self.policy.get(self.now, endpoint);
+        let got = match self.policy.at_hand(self.now, endpoint) {
+            Some(conn) => {
+                self.policy.take_again();
+                Ok(Got::Ready { conn, reused: true })
+            }
+            None => self.policy.get(self.now, endpoint),
+        };
         self.pump();
         got
+    }
+
+    /// Whether a get of the endpoint would find its connection in the hand.
+    #[cfg(test)]
+    pub(crate) fn is_at_hand(&self, endpoint: EndpointKey) -> bool {
+        self.policy.at_hand(self.now, endpoint).is_some()
     }
 
     /// A get that has to wait.
@@ -167,7 +179,10 @@ impl Harness {
     }
 
     pub(crate) fn put_as(&mut self, conn: ConnKey, how: Return) {
-        self.policy.put(self.now, conn, how);
+        match how {
+            Return::Clean if self.policy.is_out(self.now, conn) => self.policy.put_again(),
+            _ => self.policy.put(self.now, conn, how),
+        }
         self.pump();
     }
 
@@ -391,7 +406,7 @@ impl Harness {
     }
 
     pub(crate) fn counts(&self, endpoint: EndpointKey) -> Counts {
-        *self.policy.counts(endpoint).unwrap()
+        self.policy.figures(endpoint).unwrap()
     }
 
     /// What the waiter was granted.

@@ -27,19 +27,31 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Gets and returns at the same moment.
+fn use_op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (0..2_usize).prop_map(Op::Get),
+        1 => (0..2_usize).prop_map(Op::TryGet),
+        5 => (0..64_usize).prop_map(|i| Op::Put(i, true, true)),
+        2 => (0..64_usize).prop_map(Op::Answer),
+    ]
+}
+
 fn bounds() -> impl Strategy<Value = Bounds> {
     let permits = (1..6_usize, 1..4_u8, 1..4_u32);
     let limits = (0..3_usize, 1..8_usize, 0..5_u64);
     let cores = prop::option::of(0..4_usize);
-    let rest = (any::<bool>(), 0..8_u64, cores);
-    (permits, limits, rest).prop_map(|(permits, limits, (health_check, ttl, elsewhere))| Bounds {
+    let told = (any::<bool>(), any::<bool>());
+    let rest = (told, 0..8_u64, cores);
+    (permits, limits, rest).prop_map(|(permits, limits, (told, ttl, elsewhere))| Bounds {
         limit: permits.0,
         addresses: permits.1,
         capacity: permits.2,
         min_idle: limits.0,
         max_connections: limits.1,
         uses: limits.2,
-        health_check,
+        health_check: told.0,
+        notify: told.1,
         ttl,
         elsewhere,
     })
@@ -61,5 +73,27 @@ proptest! {
             }
         }
         run.finish();
+    }
+
+    #[test]
+    fn nobody_can_tell_what_is_in_the_hand(
+        ops in prop::collection::vec(prop_oneof![2 => op(), 3 => use_op()], 1..300),
+        bounds in bounds(),
+    ) {
+        let capacity = bounds.capacity.min(2);
+        let bounds = Bounds { min_idle: 0, notify: false, capacity, ..bounds };
+        let (mut with, mut without) = (Run::new(bounds), Run::new(bounds));
+        for (step, op) in ops.into_iter().enumerate() {
+            with.apply(op.clone());
+            without.apply(op);
+            without.empty_hand();
+            prop_assert_eq!(with.told(), without.told());
+            if step % 32 == 31 {
+                prop_assert_eq!(with.state(), without.state());
+            }
+        }
+        prop_assert_eq!(with.state(), without.state());
+        with.finish();
+        without.finish();
     }
 }

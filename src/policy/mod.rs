@@ -28,6 +28,7 @@ pub(crate) mod event;
 mod expect;
 mod flight;
 mod give;
+mod hand;
 #[cfg(any(test, fuzzing))]
 #[cfg_attr(fuzzing, allow(dead_code))] // tests use more of it
 pub(crate) mod harness;
@@ -66,7 +67,8 @@ use self::balance::Slice;
 use self::bucket::Bucket;
 use self::conn::{Conn, Stage};
 pub(crate) use self::counts::Counts;
-use self::event::{Action, Busy, CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
+use self::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
+pub(crate) use self::hand::WithHand;
 pub(crate) use self::rng::Rng;
 pub(crate) use self::settings::{PROBE_EVERY, Settings};
 use self::timers::{Timer, Timers};
@@ -92,6 +94,8 @@ pub(crate) enum Got {
 #[derive(Debug)]
 pub(crate) struct PoolPolicy {
     settings: Settings,
+    /// What the settings say of the [hand](hand).
+    is_quiet: bool,
     endpoints: Slots<Bucket>,
     conns: Slots<Conn>,
     waiters: Slots<Waiter>,
@@ -132,6 +136,7 @@ impl PoolPolicy {
             draining: false,
             ignored: 0,
             total_demand: None,
+            is_quiet: settings.are_uses_quiet(),
             settings,
         }
     }
@@ -439,23 +444,6 @@ impl PoolPolicy {
     pub(crate) fn is_resolving(&self, endpoint: EndpointKey) -> bool {
         let bucket = self.endpoints.get(endpoint.0);
         bucket.is_some_and(|bucket| bucket.resolving)
-    }
-
-    /// How busy this core keeps each address of the endpoint, if its balance wants all cores to know:
-    /// the address, users, and how long they take.
-    pub(crate) fn busy(
-        &self,
-        now: Tick,
-        endpoint: EndpointKey,
-    ) -> Option<impl Iterator<Item = (std::net::SocketAddr, Busy)>> {
-        let bucket = self.endpoints.get(endpoint.0)?;
-        let busy = move |flight: &flight::Flight| Busy {
-            uses: flight.uses,
-            latency: flight.latency(now),
-        };
-        let all = bucket.flights.iter();
-        let all = all.map(move |flight| (flight.address, busy(flight)));
-        bucket.flights.is_timed.then_some(all)
     }
 
     /// Whose the connection is.

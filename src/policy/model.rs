@@ -43,7 +43,8 @@ impl Run {
             shrink_interval: Duration::from_secs(2),
             connect_retry_count: 1,
             health_check: bounds.health_check,
-            notify: true,
+            notify: bounds.notify,
+            tells_reuse: bounds.notify,
             hand_over: bounds.elsewhere.is_some(),
             ..settings()
         };
@@ -426,6 +427,34 @@ impl Run {
         }
         self.event(Event::Drain);
         assert!(self.oracle.waiting.is_empty());
+    }
+
+    /// Nothing stays in the hand, as if there were none.
+    #[cfg(test)]
+    pub(super) fn empty_hand(&mut self) {
+        self.harness.policy.empty_hand();
+    }
+
+    /// What was done since this was asked last, and the figures.
+    #[cfg(test)]
+    pub(super) fn told(&mut self) -> String {
+        let log = std::mem::take(&mut self.harness.log);
+        self.seen = 0;
+        let counts = |it: &EndpointKey| self.harness.counts(*it);
+        let counts: Vec<_> = self.endpoints.iter().map(counts).collect();
+        format!("{log:?} {counts:?}")
+    }
+
+    /// What the policy has of everything that is used, and when it is to be asked again.
+    #[cfg(test)]
+    pub(super) fn state(&mut self) -> String {
+        let policy = &mut self.harness.policy;
+        let due = policy.poll_timeout();
+        let used = policy.endpoints.iter();
+        let used = used.map(|(_, it)| (it.last_get, &it.need, &it.flights));
+        let used: Vec<_> = used.collect();
+        let (conns, waiters) = (&policy.conns, &policy.waiters);
+        format!("{due:?} {conns:?} {waiters:?} {used:?}")
     }
 
     fn answer_all(&mut self) {

@@ -38,6 +38,8 @@ pub(super) struct Bounds {
     pub(super) max_connections: usize,
     pub(super) uses: u64,
     pub(super) health_check: bool,
+    /// Whether hooks want to be told of everything.
+    pub(super) notify: bool,
     /// Seconds for which answers are good.
     pub(super) ttl: u64,
     /// Permits beside those of `limit` that another core holds, if connections change cores.

@@ -384,7 +384,7 @@ impl PoolPolicy {
 impl Bucket {
     /// Whether a connection that comes free may have to do more here than to idle.
     #[inline]
-    fn wants_what_is_free(&self) -> bool {
+    pub(super) fn wants_what_is_free(&self) -> bool {
         let is_waited_for = !self.waiting.is_empty() || self.demand.is_some();
         is_waited_for || self.moves.may_close_on_return() || self.probes.may_close_on_return()
     }

@@ -53,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) hand_over: bool,
     /// Whether there are hooks to tell.
     pub(crate) notify: bool,
+    /// Whether one of them is told of each use after the first.
+    pub(crate) tells_reuse: bool,
     /// The number of the core, for its slice of the addresses.
     pub(crate) core: u32,
 }
@@ -89,6 +91,7 @@ impl From<&Config> for Settings {
             notify: config.on_connection_created.is_some()
                 || config.on_connection_reused.is_some()
                 || config.on_connection_closed.is_some(),
+            tells_reuse: config.on_connection_reused.is_some(),
         }
     }
 }

@@ -60,7 +60,7 @@ impl PoolPolicy {
                 bucket.counts.idle -= 1;
                 bucket.counts.in_use += 1;
                 bucket.need.used(bucket.counts.in_use);
-                if is_partial || self.settings.notify || self.settings.min_idle > 0 {
+                if is_partial || self.settings.tells_reuse || self.settings.min_idle > 0 {
                     self.idles_no_more(now, endpoint, ConnKey(key), reused);
                 }
             }
@@ -89,7 +89,7 @@ impl PoolPolicy {
         if conn.is_some_and(|conn| conn.uses < conn.capacity && conn.condemned.is_none()) {
             self.place_partial(endpoint, key.0);
         }
-        if reused {
+        if reused && self.settings.tells_reuse {
             self.notify(endpoint, key, Hook::Reused);
         }
         if self.settings.min_idle > 0 {

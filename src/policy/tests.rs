@@ -13,6 +13,7 @@ mod eject;
 mod ending;
 mod fairness;
 mod faults;
+mod hand;
 mod handover;
 mod health;
 mod joins;

@@ -10,6 +10,7 @@ pub(crate) type Unit = RestoreOnPending;
 
 /// `Pending`, with the task already queued again, when the task has had its share of this turn.
 /// Call `made_progress` on the result once something was handed out; else the unit is given back.
+#[inline]
 pub(crate) fn poll_budget(cx: &mut Context<'_>) -> Poll<Unit> {
     poll_proceed(cx)
 }

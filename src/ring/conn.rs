@@ -138,6 +138,12 @@ impl Conn {
         self.phase == Phase::Open && self.recv == Recv::Armed && self.unread == 0
     }
 
+    /// The same, and the kernel has had the receive: it has had what was queued until `heard`.
+    #[inline]
+    pub(super) fn is_watched(&self, heard: u64) -> bool {
+        self.is_watching() && heard >= self.rearmed
+    }
+
     /// Takes the oldest piece out.
     pub(super) fn pop_piece(&mut self) -> Option<Chunk> {
         let piece = self.pieces.pop_front()?;

@@ -274,6 +274,12 @@ impl Ring {
             || (self.queue.dead().is_some() && !self.fatal_told)
     }
 
+    /// Whether nothing has come that is not taken in, in a process that may use the ring.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.queue.is_quiet() && self.events.is_empty()
+    }
+
     /// What the next submission would carry: more while tasks add to it, nothing once the ring is dead.
     pub(crate) fn queued(&mut self) -> usize {
         if self.queue.dead().is_some() {

@@ -164,6 +164,13 @@ impl Queue {
         }
     }
 
+    /// Whether the ring works in this process, and no completion can be read.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        let works = !self.mark.forked() && self.dead.is_none();
+        works && !self.kernel.has_completions() && !self.overflowed
+    }
+
     /// How many entries wait for the next submission.
     pub(super) fn queued(&mut self) -> usize {
         if self.mark.forked() {
@@ -173,6 +180,7 @@ impl Queue {
     }
 
     /// Stands for all that was queued until now, in [`has_taken`](Self::has_taken).
+    #[inline]
     pub(super) fn queued_until_now(&self) -> u64 {
         self.emptied
     }

@@ -77,11 +77,11 @@ impl Ring {
     #[inline]
     pub(crate) fn is_watched(&self, key: Key) -> bool {
         let heard = self.queue.queued_until_now();
-        self.live(key)
-            .is_some_and(|conn| conn.is_watching() && heard >= conn.rearmed)
+        self.live(key).is_some_and(|conn| conn.is_watched(heard))
     }
 
     /// Stands for all that was queued until now, in [`has_taken`](Self::has_taken).
+    #[inline]
     pub(crate) fn queued_until_now(&self) -> u64 {
         self.queue.queued_until_now()
     }

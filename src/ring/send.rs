@@ -123,7 +123,9 @@ impl Ring {
     /// leaves it, if the next may have it.
     #[inline]
     pub(crate) fn is_at_rest(&self, key: Key) -> bool {
-        self.is_watched(key) && self.unsent(key) == 0
+        let heard = self.queue.queued_until_now();
+        self.live(key)
+            .is_some_and(|conn| conn.is_watched(heard) && conn.send.unsent == 0)
     }
 
     /// Whether nothing is left to send and no half-close is under way.

@@ -280,7 +280,7 @@ impl Core {
 
     fn withholds(&self, long: Duration) -> Result<(), String> {
         for entry in self.endpoints.iter() {
-            let idle = self.policy.counts(entry.key).map_or(0, |it| it.idle);
+            let idle = self.policy.figures(entry.key).map_or(0, |it| it.idle);
             let since = entry.shared.demand(self.links.shard());
             if let Some(waited) = since.map(|since| self.now.since(since))
                 && idle > 0

@@ -252,6 +252,15 @@ impl ConnCell {
         }
     }
 
+    /// Its only user has left, and waited for nothing.
+    #[inline]
+    pub(crate) fn let_go_unwaited(&mut self) {
+        self.holders = 0;
+        self.checkout = self.checkout.wrapping_add(1);
+        self.read.begin();
+        self.write.begin();
+    }
+
     /// The right of the user who has it now.
     #[inline]
     pub(crate) fn current_use(&self) -> Use {

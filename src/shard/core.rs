@@ -17,7 +17,7 @@ use crate::dns::Avoided;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
 use crate::policy::event::{CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
-use crate::policy::{Got, PoolPolicy, Settings};
+use crate::policy::{Got, PoolPolicy, Settings, WithHand};
 use crate::ring::{Ring, Signal, SocketOptions};
 use crate::slot::{Key, KeyMap};
 use crate::time::Tick;
@@ -46,7 +46,7 @@ pub(crate) struct Core {
     pub(crate) host: Host,
     pub(crate) config: Arc<Config>,
     pub(crate) options: SocketOptions,
-    pub(crate) policy: PoolPolicy,
+    pub(crate) policy: WithHand,
     pub(crate) backend: Ring,
     pub(crate) links: Links,
     pub(crate) handover: Handover,
@@ -108,7 +108,7 @@ impl Core {
         };
         Self {
             options: SocketOptions::from(&*config),
-            policy: PoolPolicy::new(settings, seed),
+            policy: WithHand::new(PoolPolicy::new(settings, seed)),
             names: links.names.view(),
             avoided: Avoided::new(&host.reserved_ports(), &config.resolver_options.avoid_ports),
             links,

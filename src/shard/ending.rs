@@ -87,6 +87,7 @@ impl Core {
         if self.dead.is_some() {
             return;
         }
+        self.policy.empty_hand();
         for cell in self.cells.iter_mut() {
             cell.failure.get_or_insert_with(|| error.clone());
             cell.read.wake(&mut self.deferred.wakers);

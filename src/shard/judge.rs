@@ -55,6 +55,7 @@ impl Core {
 
     #[inline(never)]
     fn collect_all(&mut self) -> bool {
+        self.policy.empty_hand();
         for _ in 0..MAX_COLLECTS {
             if !self.backend.has_completions() {
                 return true;

@@ -5,6 +5,7 @@
 //! Promise: `enter` never runs user code under the borrow; after the runtime has ended every
 //! method is a no-op or an error, never a panic.
 
+mod again;
 mod arrive;
 mod ask;
 #[cfg(feature = "sim")]

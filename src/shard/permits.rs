@@ -170,7 +170,7 @@ impl Core {
         // Asked first, for who asks is told of the next slot.
         let can_be_given = || entry.shared.is_claimable(me) && now >= entry.keeps_until;
         // What is given costs no connect: where nobody wants it, nothing is won by patience.
-        let is_spare = || self.policy.has_to_spare(now, endpoint);
+        let mut is_spare = || self.policy.has_to_spare(now, endpoint);
         let may_be_told = || now >= entry.again_at || entry.demand.is_some();
         let worth = since.filter(|since| match is_old(since) {
             true => may_be_told() || can_be_given(),

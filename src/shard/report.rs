@@ -66,7 +66,11 @@ impl Shard {
     }
 
     pub(crate) fn start_trace(&self, capacity: usize) {
-        self.enter(|core| core.tap.switch_on(capacity));
+        self.enter(|core| {
+            // What is in the hand is not recorded.
+            core.policy.empty_hand();
+            core.tap.switch_on(capacity);
+        });
     }
 
     pub(crate) fn take_trace(&self) -> Trace {

@@ -94,7 +94,19 @@ impl Tap {
     }
 
     #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.records.is_some()
+    }
+
+    #[inline]
     pub(crate) fn record(&mut self, at: Tick, what: impl FnOnce() -> What) {
+        if self.is_on() {
+            self.keep(at, what());
+        }
+    }
+
+    #[cold]
+    fn keep(&mut self, at: Tick, what: What) {
         let Some(records) = &mut self.records else {
             return;
         };
@@ -102,7 +114,7 @@ impl Tap {
             records.pop_front();
             self.dropped += 1;
         }
-        records.push_back(Record { at, what: what() });
+        records.push_back(Record { at, what });
     }
 }
 

@@ -27,6 +27,7 @@ impl Core {
     /// One turn of the driver: everything that has come and is due. It [settles](Self::settle)
     /// afterwards.
     pub(crate) fn turn(&mut self) {
+        self.policy.empty_hand();
         self.now = self.host.now();
         // A deadline that was armed since the last rest counts, a lookup that waits in line does not.
         // A turn that nothing settled, because the batch still grows, left word of none.
@@ -91,6 +92,7 @@ impl Core {
     /// did since one. It goes to the kernel, other cores are shown the counts, and the driver learns
     /// when the next turn is due.
     pub(crate) fn settle(&mut self, turned: bool) -> Next {
+        self.policy.empty_hand();
         if self.ended {
             return Next::Stop;
         }

@@ -84,7 +84,7 @@ fn an_answer_after_the_end_of_the_lifetime_comes_too_late() {
 fn r11_a_connection_that_could_not_be_taken_was_not_used() {
     for how in [Return::Unwatched, Return::Discard(CloseReason::Unwatched)] {
         let mut h = with(|s| {
-            s.notify = true;
+            (s.notify, s.tells_reuse) = (true, true);
             s.max_connection_uses = 2;
         });
         let ep = h.endpoint("a:1");

@@ -279,7 +279,7 @@ fn p1_draining_fails_waiters_closes_all_and_returns_every_permit() {
 
 #[test]
 fn hooks_are_told_when_there_are_any() {
-    let mut h = with(|s| s.notify = true);
+    let mut h = with(|s| (s.notify, s.tells_reuse) = (true, true));
     let ep = h.endpoint("a:1");
     let conn = h.open(ep);
     h.put(conn);
@@ -432,7 +432,7 @@ fn there_is_work_until_every_action_was_polled() {
 
 #[test]
 fn the_first_use_of_a_connection_is_no_reuse() {
-    let mut h = with(|s| s.notify = true);
+    let mut h = with(|s| (s.notify, s.tells_reuse) = (true, true));
     let ep = h.endpoint("a:1");
     let waiter = h.wait(ep);
     let dial = h.answer_until(is_dial).unwrap();

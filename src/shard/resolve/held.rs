@@ -193,7 +193,7 @@ impl Core {
         true
     }
 
-    fn is_in_use(&self, endpoint: EndpointKey) -> bool {
+    fn is_in_use(&mut self, endpoint: EndpointKey) -> bool {
         self.policy.counts(endpoint).is_some_and(|counts| {
             counts.idle + counts.checking + counts.in_use + counts.connecting + counts.waiters > 0
         })

@@ -1,5 +1,5 @@
 //! A million schedules prove little about a state that none of them reached. This is the list of
-//! every state of the policy with every event that it can meet.
+//! every state of the policy with every event that it can meet, and of its hand with what it is for.
 
 /// A state and an event.
 pub type Meeting = (&'static str, &'static str);
@@ -27,6 +27,7 @@ pub const EXPECTED: &[Meeting] = &[
     ("Expected", "Closed"),
     ("Expected", "Received"),
     ("Idle", "Broken"),
+    ("InHand", "Get"),
     ("InUse", "Broken"),
     ("Initialising", "Broken"),
     ("Initialising", "InitFailed"),

@@ -80,6 +80,10 @@ impl Plan {
         let cores = 2 + rng.below(3) as usize;
         let services = services(&mut rng);
         let mut config = config(&mut rng);
+        // Drawn apart: the rest of the plan stays as it was. Who is told of uses has none in the hand.
+        if Rng::new(!seed).below(2) == 0 {
+            config.on_connection_reused = None;
+        }
         let room = 1 << (2 + rng.below(6));
         let clients = 1 + rng.below(3) as usize;
         let rounds = 1 + rng.below(4);
