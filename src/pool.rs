@@ -352,16 +352,6 @@ impl<P: Protocol> EndpointHandle<P> {
         self.shard.clear(&self.inner);
     }
 
-    /// The same for one that was used before.
-    #[inline]
-    fn conn_again(&self, checkout: Checkout) -> Result<Conn<P>> {
-        if checkout.state.is_some() {
-            return self.conn(checkout, true);
-        }
-        let stream = Stream::new(self.shard.clone(), checkout.at);
-        Ok(Conn::new(stream, None, true, checkout.shared))
-    }
-
     fn conn(&self, checkout: Checkout, reused: bool) -> Result<Conn<P>> {
         let Checkout { at, state, shared } = checkout;
         let stream = Stream::new(self.shard.clone(), at);
@@ -427,10 +417,11 @@ impl<P: Protocol> Future for Get<'_, P> {
         // Spent by failures too: a loop of them must not starve the core either.
         let unit = ready!(self.handle.shard.host().poll_unit(cx));
         if self.waiter.is_none()
-            && let Some(checkout) = self.handle.shard.get_again(&self.handle.inner)
+            && let Some(at) = self.handle.shard.get_again(&self.handle.inner)
         {
             unit.spend();
-            return Poll::Ready(self.handle.conn_again(checkout));
+            let stream = Stream::new(self.handle.shard.clone(), at);
+            return Poll::Ready(Ok(Conn::new(stream, None, true, false)));
         }
         self.poll_long(unit, cx)
     }

@@ -4,20 +4,21 @@
 //! Promise: the same as by the long way, which is taken whenever this one is not open. Once the
 //! clock has moved, something has completed or the shard can do no more, nothing is in the hand.
 
-use super::Checkout;
 use super::Shard;
-use super::cells::ConnCell;
+use super::cells::{ConnCell, Use};
 use super::core::Core;
 use super::endpoints::EndpointRef;
 use super::io::fate;
 use crate::policy::event::{ConnKey, EndpointKey};
 
 impl Shard {
-    /// A get of what was given back just before, if it may be had again at once.
+    /// A get of what was given back just before, if that may be had again at once and no protocol
+    /// keeps anything for it. Nothing is deferred by it.
     #[inline]
-    pub(crate) fn get_again(&self, endpoint: &EndpointRef) -> Option<Checkout> {
-        // Nothing is deferred by it.
-        self.core.borrow_mut().get_again(endpoint.key())
+    pub(crate) fn get_again(&self, endpoint: &EndpointRef) -> Option<Use> {
+        let mut core = self.core.borrow_mut();
+        let cell = core.get_again(endpoint.key(), |cell| cell.state.is_none())?;
+        Some(cell.sole_use())
     }
 
     /// A user gives the connection back, at a message boundary, it says; `false`, and nothing is
@@ -29,22 +30,28 @@ impl Shard {
 }
 
 impl Core {
+    /// A get of what is in the hand, if it is what the caller wants.
     #[inline]
-    fn get_again(&mut self, endpoint: EndpointKey) -> Option<Checkout> {
+    pub(super) fn get_again(
+        &mut self,
+        endpoint: EndpointKey,
+        is_wanted: impl FnOnce(&ConnCell) -> bool,
+    ) -> Option<&ConnCell> {
         let conn = self.policy.at_hand(self.now, endpoint)?;
         if !self.backend.is_quiet() || self.tap.is_on() {
             return None;
         }
         let cell = self.cells.get_mut(conn)?;
         // Its protocol may have kept a stream of it and used that meanwhile; nobody else can.
-        if cell.state.is_some() && !self.backend.is_watched(conn.0) {
+        let is_as_left = cell.state.is_none() || self.backend.is_watched(conn.0);
+        if !is_wanted(cell) || !is_as_left {
             return None;
         }
         self.policy.take_again();
         #[cfg(feature = "sim")]
         self.host.cover("InHand", "Get");
         cell.hold();
-        Some(cell.checkout())
+        Some(cell)
     }
 
     #[inline]

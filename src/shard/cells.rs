@@ -270,6 +270,15 @@ impl ConnCell {
         }
     }
 
+    /// The right of the only user there may be.
+    #[inline]
+    pub(crate) fn sole_use(&self) -> Use {
+        Use {
+            conn: self.conn,
+            checkout: Some(self.checkout),
+        }
+    }
+
     fn allows(&self, at: Use) -> bool {
         self.conn == at.conn && at.checkout.is_none_or(|checkout| checkout == self.checkout)
     }
