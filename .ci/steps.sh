@@ -121,7 +121,7 @@ step_simulate() {
     head -1 "$scratch/fresh"
 }
 
-# Every bug still fits the code, and three of the twenty are found; tests/mutations/run tries them all.
+# Every bug still fits the code, and three of them are found; tests/mutations/run tries them all.
 step_mutations() {
     local patch
     for patch in tests/mutations/*.patch; do

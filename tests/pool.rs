@@ -32,6 +32,30 @@ fn a_connection_is_opened_once_and_used_again() {
 }
 
 #[test]
+fn uses_within_one_turn_are_counted_at_once() {
+    let server = Server::echo();
+    let name = server.name();
+    on_one_shard(Config::default(), async move || {
+        let endpoint = Pool::local()?.endpoint(&*name)?;
+        for _ in 0..50 {
+            endpoint.get().await?.release();
+        }
+        let stats = endpoint.stats();
+        assert_eq!((stats.created, stats.reused), (1, 49));
+        assert_eq!((stats.idle, stats.in_use), (1, 0));
+        endpoint.get().await?.release();
+        let conn = endpoint.get().await?;
+        let stats = endpoint.stats();
+        assert_eq!((stats.idle, stats.in_use, stats.reused), (0, 1, 51));
+        assert!(endpoint.try_get()?.is_none());
+        conn.release();
+        endpoint.clear();
+        assert_eq!(endpoint.stats().closed_by(CloseReason::Requested), 1);
+        Ok(())
+    });
+}
+
+#[test]
 fn s7_every_spelling_of_a_name_is_one_endpoint() {
     let server = Server::echo();
     let port = server.address().port();
@@ -203,7 +227,10 @@ fn e1_an_idle_connection_that_the_server_closed_is_not_handed_out() {
     let shards = shards(1, Config::default());
     let first = move || async move {
         let pool = Pool::local()?;
-        pool.get(&*pool_name).await?.release();
+        // The last of them leaves it where the next get of the same turn would find it.
+        for _ in 0..3 {
+            pool.get(&*pool_name).await?.release();
+        }
         Ok::<_, ringpool::Error>(())
     };
     shards.run_on(0, first).unwrap().wait().unwrap().unwrap();
