@@ -41,6 +41,9 @@ impl Core {
         if !self.backend.is_quiet() || self.tap.is_on() {
             return None;
         }
+        if self.backend.holds_back() && self.has_rested_since(self.now) {
+            return None;
+        }
         let cell = self.cells.get_mut(conn)?;
         // Its protocol may have kept a stream of it and used that meanwhile; nobody else can.
         let is_as_left = cell.state.is_none() || self.backend.is_watched(conn.0);

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::core::Core;
 use crate::policy::event::EndpointKey;
+use crate::time::Tick;
 
 /// How long a connection has been idle if it is worth a system call to know what became of it.
 ///
@@ -29,10 +30,17 @@ impl Core {
     /// that was posted.
     #[inline(never)]
     pub(super) fn take_in(&mut self, endpoint: EndpointKey) -> bool {
+        self.policy.empty_hand();
         if self.backend.holds_back() && self.is_rested(endpoint) {
             self.backend.fetch();
         }
         self.collect()
+    }
+
+    /// Whether what came back at `moment` has been idle for long.
+    #[inline(never)]
+    pub(super) fn has_rested_since(&self, moment: Tick) -> bool {
+        self.host.now().since(moment) >= RESTED
     }
 
     /// Whether the connection that a get would take has been idle for long. Tells by the clock: the
