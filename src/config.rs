@@ -121,8 +121,8 @@ pub struct Config {
     /// Bytes of one receive buffer: 512 to 1 MiB. A long answer comes in as many pieces as it fills
     /// buffers, and each piece costs the kernel about as much as a short answer. A page of a buffer
     /// takes memory from when bytes first came to it: a core whose answers are short has one page of
-    /// each buffer, one with long answers all of `recv_buffers * recv_buffer_size`. Default 32 KiB,
-    /// which is 8 MiB at most.
+    /// each buffer, one with long answers all of `recv_buffers * recv_buffer_size`, which is
+    /// 8 MiB with the defaults. Default 32 KiB.
     pub recv_buffer_size: usize,
     /// Unread bytes one connection may hold before the pool stops receiving for it; an answer that is
     /// longer is received in parts. Looked at when the core submits, after the readers that it woke

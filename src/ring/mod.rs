@@ -43,6 +43,7 @@ mod send;
 mod signal;
 mod sleep;
 mod spawn;
+mod submit;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -80,7 +81,7 @@ pub(crate) use spawn::in_runtime;
 pub(crate) use spawn::{TaskHandle, spawn};
 pub(crate) use watch::{Descriptor, SharedDescriptor};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::slot::{Key, Slots};
 use buffers::Pool;
 use conn::{Conn, Phase};
@@ -91,7 +92,7 @@ use kernel::{Cqe, Kernel};
 use op::{Completion, OpTable};
 use opcode::Setting;
 use query::Query;
-use queue::{Class, Flush, Queue};
+use queue::{Class, Queue};
 use segments::Segments;
 use token::Kind;
 
@@ -278,54 +279,6 @@ impl Ring {
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
         self.queue.is_quiet() && self.events.is_empty()
-    }
-
-    /// What the next submission would carry: more while tasks add to it, nothing once the ring is dead.
-    pub(crate) fn queued(&mut self) -> usize {
-        if self.queue.dead().is_some() {
-            return 0;
-        }
-        let cancels = self.count_full();
-        self.queue.queued() + self.dirty.len() + cancels + usize::from(self.starved_room() > 0)
-    }
-
-    /// Whether receives stay unarmed although there are buffers, because those armed since the last
-    /// reap may have taken them: only another turn can tell, and no event need come to bring it.
-    pub(crate) fn wants_turn(&self) -> bool {
-        let usable = !self.ended && !self.queue.forked() && self.queue.dead().is_none();
-        usable && self.pool.starving.get() && self.pool.available() > 0
-    }
-
-    /// Whether [`submit`](Self::submit) has something to do.
-    #[cfg(test)]
-    pub(crate) fn needs_submit(&mut self) -> bool {
-        self.queued() > 0
-    }
-
-    /// Starts what is due and hands everything queued to the kernel. If the kernel wants its
-    /// completions read first, `needs_submit` stays true: reap, then try again.
-    ///
-    /// # Errors
-    ///
-    /// The ring is dead; `Event::Fatal` says the same.
-    pub(crate) fn submit(&mut self) -> Result<()> {
-        if self.queue.forked() {
-            return Err(Error::new(
-                ErrorKind::NotOnShard,
-                "the ring belongs to the process that forked this one",
-            ));
-        }
-        self.bound_full();
-        self.rearm_starved();
-        self.start_sends();
-        match self.queue.flush() {
-            Flush::Done | Flush::Later => Ok(()),
-            Flush::Dead(errno) => Err(Self::dead(errno)),
-        }
-    }
-
-    fn dead(errno: i32) -> Error {
-        Error::from_errno(ErrorKind::Io, errno).context("io_uring_enter refused: the ring is dead")
     }
 
     /// Turns completions into events, a bounded number at once; how many it were.
