@@ -42,6 +42,7 @@ pub mod fuzzing;
 mod group;
 mod hooks;
 mod host;
+mod line;
 mod local;
 #[cfg(feature = "sim")]
 mod machine;

@@ -93,6 +93,11 @@ struct Entry<T> {
     value: T,
 }
 
+/// How many entries more a table of `len` gets at once.
+pub(crate) fn growth(len: usize) -> usize {
+    len / 4 + 8
+}
+
 /// A table of fixed capacity whose keys go stale when their entry is removed.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
@@ -132,6 +137,7 @@ impl<T> Slots<T> {
         if self.is_full() {
             return Err(value);
         }
+        self.grow();
         let index = self.entries.vacant_key();
         if index == self.generations.len() {
             self.generations.push(0);
@@ -139,6 +145,17 @@ impl<T> Slots<T> {
         let generation = self.generations[index];
         self.entries.insert(Entry { generation, value });
         Ok(Key::new(index as u32, generation))
+    }
+
+    /// Makes room for some more entries if there is none: tables of connections would waste more by
+    /// twice the room than the rest of an idle one costs.
+    fn grow(&mut self) {
+        let len = self.entries.len();
+        if len == self.entries.capacity() {
+            let more = growth(len).min(self.capacity - len);
+            self.entries.reserve_exact(more);
+            self.generations.reserve_exact(more);
+        }
     }
 
     /// The entry of `key`, or `None` if it was removed.

@@ -1,4 +1,5 @@
-//! A hit allocates nothing, and neither does a release: counted by the allocator itself.
+//! A hit allocates nothing, and neither does a release; an idle connection keeps little: counted by
+//! the allocator itself.
 #![allow(unsafe_code)] // an allocator is
 
 mod support;
@@ -8,18 +9,30 @@ use std::cell::Cell;
 use std::mem;
 use std::net::Ipv4Addr;
 
-use ringpool::{Config, NameTable, Pool, Resolver};
+use ringpool::{Config, Conn, NameTable, Pool, Resolver};
 use support::{Server, on_one_shard};
+
+/// The most bytes of heap that an idle connection may keep.
+const IDLE: isize = 480;
+/// Tenths of the allocations that a connection may cost which is opened and closed.
+const OPENING_TENTHS: u64 = 30;
 
 struct Counting;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that the thread has, if it frees its own.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
 }
 
 fn count() {
     // A thread that ends may have no counter any more.
     let _ended = COUNT.try_with(|count| count.set(count.get() + 1));
+}
+
+fn live(more: usize, fewer: usize) {
+    let change = more as isize - fewer as isize;
+    let _ended = LIVE.try_with(|live| live.set(live.get() + change));
 }
 
 // SAFETY: every call goes to the system's allocator unchanged; the counter is a plain cell of the
@@ -30,6 +43,7 @@ unsafe impl GlobalAlloc for Counting {
     /// As [`GlobalAlloc::alloc`].
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
+        live(layout.size(), 0);
         // SAFETY: the caller's duty is passed on.
         unsafe { System.alloc(layout) }
     }
@@ -38,6 +52,7 @@ unsafe impl GlobalAlloc for Counting {
     ///
     /// As [`GlobalAlloc::dealloc`].
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        live(0, layout.size());
         // SAFETY: the caller's duty is passed on.
         unsafe { System.dealloc(block, layout) }
     }
@@ -47,6 +62,7 @@ unsafe impl GlobalAlloc for Counting {
     /// As [`GlobalAlloc::realloc`].
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
+        live(size, layout.size());
         // SAFETY: the caller's duty is passed on.
         unsafe { System.realloc(block, layout, size) }
     }
@@ -215,4 +231,54 @@ fn resolving_a_name_that_is_known_allocates_nothing() {
         Ok(COUNT.get() - before)
     });
     assert_eq!(allocated, 0);
+}
+
+/// Bytes of heap that the shard has with so many idle connections.
+fn with_idle(connections: usize) -> isize {
+    let server = Server::new(support::swallow);
+    let name = server.name();
+    let config = Config {
+        max_connections_per_endpoint: connections,
+        max_connections_per_shard: connections,
+        ..Config::default()
+    };
+    on_one_shard(config, async move || {
+        let endpoint = Pool::local()?.endpoint(&*name)?;
+        let mut held = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            held.push(endpoint.get().await?);
+        }
+        held.drain(..).for_each(Conn::release);
+        assert_eq!(endpoint.stats().idle as usize, connections);
+        drop(held);
+        Ok(LIVE.get())
+    })
+}
+
+#[test]
+fn r20_an_idle_connection_keeps_little() {
+    let (few, many) = (100, 500);
+    let each = (with_idle(many) - with_idle(few)) / (many - few) as isize;
+    assert!(each <= IDLE, "{each} bytes for each idle connection");
+}
+
+#[test]
+fn opening_and_closing_a_connection_allocates_next_to_nothing() {
+    let server = Server::new(support::swallow);
+    let name = server.name();
+    let allocated = on_one_shard(Config::default(), async move || {
+        let endpoint = Pool::local()?.endpoint(&*name)?;
+        let mut before = 0;
+        for round in 0..300 {
+            if round == 100 {
+                before = COUNT.get();
+            }
+            endpoint.get().await?.close();
+        }
+        Ok(COUNT.get() - before)
+    });
+    assert!(
+        allocated * 10 <= 200 * OPENING_TENTHS,
+        "{allocated} allocations for 200 connections"
+    );
 }

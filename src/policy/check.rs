@@ -132,16 +132,10 @@ impl PoolPolicy {
         assert_eq!(self.closing, closing.count());
         let expected = stages().filter(|it| *it == Stage::Expected);
         assert_eq!(self.expected, expected.count());
-        assert!(
-            self.timers.len() <= timers + waiting + self.conns.len(),
-            "timers"
-        );
-        let never_later = |key: Key, conn: &Conn| {
-            let timer = Timer::Lifetime(ConnKey(key));
-            matches!(conn.stage, Stage::Ready) || !self.timers.contains(conn.deadline, timer)
-        };
-        for (key, conn) in self.conns.iter() {
-            assert!(conn.stage == Stage::Checking || never_later(key, conn));
+        assert!(self.timers.len() <= timers + waiting, "timers");
+        self.check_lives();
+        for (_, conn) in self.conns.iter() {
+            assert!(!conn.timed || matches!(conn.stage, Stage::Ready | Stage::Checking));
         }
     }
 

@@ -10,7 +10,6 @@ use super::conn::Stage;
 use super::draining;
 use super::event::{Action, CloseReason, ConnKey, EndpointKey, Hook};
 use super::race::set_error;
-use super::timers::Timer;
 use crate::error::{Error, ErrorKind};
 use crate::time::Tick;
 
@@ -28,9 +27,7 @@ impl PoolPolicy {
         let Some(conn) = self.conns.get_mut(key.0) else {
             return;
         };
-        if conn.was_ready {
-            self.timers.remove(conn.deadline, Timer::Lifetime(key));
-        }
+        conn.timed = false;
         if let Some(bucket) = self.endpoints.get_mut(endpoint.0) {
             if let Some(gauge) = conn.gauge(&mut bucket.counts) {
                 *gauge -= 1;

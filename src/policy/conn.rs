@@ -63,7 +63,7 @@ pub(crate) enum Place {
 }
 
 /// What a connection is part of until it is ready: its race, in which it holds one permit.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Attempt {
     /// The number of the race.
     pub(crate) race: u64,
@@ -102,6 +102,8 @@ pub(crate) struct Conn {
     pub(crate) taken_at: Tick,
     /// Present until Ready, unless its race was won by another.
     pub(crate) attempt: Option<Box<Attempt>>,
+    /// Whether its deadline is the end of its life, and is waited for.
+    pub(crate) timed: bool,
     /// Whether it was Ready once.
     pub(crate) was_ready: bool,
 }
@@ -112,11 +114,11 @@ impl Conn {
         address: SocketAddr,
         spot: Spot,
         deadline: Tick,
-        attempt: Attempt,
+        attempt: Box<Attempt>,
     ) -> Self {
         Self {
             spot,
-            attempt: Some(Box::new(attempt)),
+            attempt: Some(attempt),
             ..Self::new(endpoint, Stage::Dialing, address, deadline)
         }
     }
@@ -145,6 +147,7 @@ impl Conn {
             spot: Spot::NONE,
             taken_at: Tick::ZERO,
             attempt: None,
+            timed: false,
             was_ready: false,
         }
     }

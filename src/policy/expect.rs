@@ -12,7 +12,6 @@ use super::PoolPolicy;
 use super::bucket::{Expects, Permit};
 use super::conn::{Conn, Look, Stage};
 use super::event::{Action, CloseReason, ConnKey, EndpointKey, Hook, Received, Return};
-use super::timers::Timer;
 use crate::time::Tick;
 
 impl PoolPolicy {
@@ -155,7 +154,6 @@ impl PoolPolicy {
         conn.idle_since = what.idle_since.min(now);
         conn.opened = what.opened;
         self.expected -= 1;
-        self.timers.insert(what.deadline, Timer::Lifetime(key));
         let bucket = self.endpoints.get_mut(endpoint.0)?;
         bucket.expects = Expects::None;
         bucket.permit = Permit::None;
@@ -163,6 +161,7 @@ impl PoolPolicy {
         bucket.counts.received += 1;
         let share = bucket.addresses.share(what.address);
         conn.spot = bucket.flights.join(what.address, share);
+        self.begin_life(key);
         self.keep_refreshing(now, endpoint);
         self.received_ahead(endpoint);
         self.look(key, now);

@@ -22,11 +22,11 @@ const KEPT: usize = 128;
 
 /// The place of an address's figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Spot(usize);
+pub(crate) struct Spot(u32);
 
 impl Spot {
     /// That of a slot without a connection.
-    pub(crate) const NONE: Self = Self(usize::MAX);
+    pub(crate) const NONE: Self = Self(u32::MAX);
 }
 
 /// How busy an address is.
@@ -125,24 +125,26 @@ impl Flights {
         if let Some(at) = known {
             self.list[at].conns += 1;
             self.list[at].share = share;
-            return Spot(at);
+            return Spot(at as u32);
         }
         if let Some(at) = free() {
             self.list[at] = new;
-            return Spot(at);
+            return Spot(at as u32);
         }
         self.list.push(new);
-        Spot(self.list.len() - 1)
+        Spot(self.list.len() as u32 - 1)
     }
 
     /// The address's share of the load.
     pub(crate) fn share(&self, spot: Spot) -> u64 {
-        self.list.get(spot.0).map_or(1, |flight| flight.share)
+        self.list
+            .get(spot.0 as usize)
+            .map_or(1, |flight| flight.share)
     }
 
     /// A connection there is gone.
     pub(crate) fn leave(&mut self, spot: Spot) {
-        if let Some(flight) = self.list.get_mut(spot.0) {
+        if let Some(flight) = self.list.get_mut(spot.0 as usize) {
             flight.conns = flight.conns.saturating_sub(1);
         }
     }
@@ -150,7 +152,7 @@ impl Flights {
     /// A use of a connection there begins.
     #[inline]
     pub(crate) fn begin(&mut self, spot: Spot) {
-        if let Some(flight) = self.list.get_mut(spot.0) {
+        if let Some(flight) = self.list.get_mut(spot.0 as usize) {
             flight.uses += 1;
         }
     }
@@ -158,7 +160,7 @@ impl Flights {
     /// A use of a connection there ends.
     #[inline]
     pub(crate) fn end(&mut self, spot: Spot) {
-        if let Some(flight) = self.list.get_mut(spot.0) {
+        if let Some(flight) = self.list.get_mut(spot.0 as usize) {
             flight.uses = flight.uses.saturating_sub(1);
         }
     }
@@ -166,12 +168,14 @@ impl Flights {
     /// Uses there that have begun and not ended.
     #[inline]
     pub(crate) fn uses(&self, spot: Spot) -> u32 {
-        self.list.get(spot.0).map_or(0, |flight| flight.uses)
+        self.list
+            .get(spot.0 as usize)
+            .map_or(0, |flight| flight.uses)
     }
 
     /// How long a use there took.
     pub(crate) fn observe(&mut self, spot: Spot, now: Tick, took: Duration) {
-        if let Some(flight) = self.list.get_mut(spot.0) {
+        if let Some(flight) = self.list.get_mut(spot.0 as usize) {
             let first = Latency {
                 time: took,
                 at: now,
@@ -188,7 +192,7 @@ impl Flights {
 
     #[inline]
     pub(crate) fn cost(&self, now: Tick, spot: Spot) -> Cost {
-        let Some(flight) = self.list.get(spot.0) else {
+        let Some(flight) = self.list.get(spot.0 as usize) else {
             return Cost::timed(0, None, 1);
         };
         if self.is_timed {

@@ -87,7 +87,7 @@ impl PoolPolicy {
             && let Some(bucket) = self.endpoints.get_mut(endpoint.0)
         {
             conn.stage = Stage::Leaving;
-            self.timers.remove(conn.deadline, Timer::Lifetime(key));
+            conn.timed = false;
             bucket.counts.idle -= 1;
             bucket.counts.closing += 1;
             let conn = key;
@@ -135,7 +135,8 @@ impl PoolPolicy {
         bucket.counts.idle += 1;
         bucket.demand = None;
         let deadline = conn.deadline;
-        self.timers.insert(deadline, Timer::Lifetime(key));
+        self.begin_life(key);
+        let conn = self.conns.get_mut(key.0)?;
         let reason = conn
             .condemned
             .or((now >= deadline).then_some(CloseReason::Lifetime))

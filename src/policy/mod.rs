@@ -35,6 +35,7 @@ pub(crate) mod harness;
 #[cfg(test)]
 mod histories;
 mod list;
+mod lives;
 #[cfg(any(test, fuzzing))]
 mod model;
 mod moves;
@@ -69,6 +70,8 @@ use self::conn::{Conn, Stage};
 pub(crate) use self::counts::Counts;
 use self::event::{Action, CloseReason, ConnKey, EndpointKey, Event, Return, WaiterKey};
 pub(crate) use self::hand::WithHand;
+use self::lives::Lives;
+use self::race::Spare;
 pub(crate) use self::rng::Rng;
 pub(crate) use self::settings::{PROBE_EVERY, Settings};
 use self::timers::{Timer, Timers};
@@ -100,6 +103,8 @@ pub(crate) struct PoolPolicy {
     conns: Slots<Conn>,
     waiters: Slots<Waiter>,
     ages: Ages,
+    lives: Lives,
+    spare: Spare,
     timers: Timers,
     actions: VecDeque<Action>,
     /// Endpoints with a parked opening, in the order in which they came.
@@ -126,6 +131,8 @@ impl PoolPolicy {
             conns: Slots::with_capacity(settings.max_connections),
             waiters: Slots::with_capacity(waiters.min(u32::MAX as usize)),
             ages: Ages::default(),
+            lives: Lives::default(),
+            spare: Spare::default(),
             timers: Timers::default(),
             actions: VecDeque::new(),
             slot_queue: VecDeque::new(),
@@ -381,10 +388,13 @@ impl PoolPolicy {
                 }
                 continue;
             }
+            if let Some(conn) = self.ended_life(now) {
+                self.lifetime_ended(now, conn);
+                continue;
+            }
             match self.timers.pop_due(now) {
                 None => return,
                 Some(Timer::Waiter(waiter)) => self.waiter_expired(now, waiter),
-                Some(Timer::Lifetime(conn)) => self.lifetime_ended(now, conn),
                 Some(Timer::Give(endpoint)) => self.give_due(now, endpoint),
                 Some(Timer::Race(endpoint, number)) => self.race_is_due(now, endpoint, number),
                 Some(Timer::Retry(endpoint)) => self.retry_due(now, endpoint),
@@ -401,7 +411,9 @@ impl PoolPolicy {
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub(crate) fn poll_timeout(&mut self) -> Option<Tick> {
         let idle = self.idle_deadline().map(|(_, deadline)| deadline);
-        idle.into_iter().chain(self.timers.next()).min()
+        let life = self.next_end().map(|(at, _)| at);
+        let timed = idle.into_iter().chain(life).chain(self.timers.next());
+        timed.min()
     }
 }
 

@@ -231,7 +231,10 @@ impl PoolPolicy {
             bucket.flights.leave(conn.spot);
         }
         match conn.attempt {
-            Some(attempt) => self.attempt_ended(now, endpoint, key, conn.address, *attempt),
+            Some(attempt) => {
+                let attempt = self.spare.take(attempt);
+                self.attempt_ended(now, endpoint, key, conn.address, attempt);
+            }
             None => self.return_permit(endpoint),
         }
         self.slots_freed(now);
@@ -336,8 +339,8 @@ impl PoolPolicy {
         conn.deadline = now.plus(shorter);
         conn.idle_since = now;
         conn.opened = now;
-        let (endpoint, address, deadline) = (conn.endpoint, conn.address, conn.deadline);
-        self.timers.insert(deadline, Timer::Lifetime(key));
+        let (endpoint, address) = (conn.endpoint, conn.address);
+        self.begin_life(key);
         let bucket = self.endpoints.get_mut(endpoint.0)?;
         bucket.counts.connecting -= 1;
         bucket.counts.idle += 1;

@@ -30,6 +30,28 @@ use super::timers::Timer;
 use crate::error::Error;
 use crate::time::Tick;
 
+/// What openings that are over have left for those to come, so that these allocate nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    races: Vec<Race>,
+    #[allow(clippy::vec_box)] // the boxes are what is kept
+    attempts: Vec<Box<Attempt>>,
+}
+
+impl Spare {
+    /// How many of each are kept.
+    const MOST: usize = 64;
+
+    /// The attempt is over.
+    pub(super) fn take(&mut self, mut attempt: Box<Attempt>) -> Attempt {
+        let over = std::mem::take(&mut *attempt);
+        if self.attempts.len() < Self::MOST {
+            self.attempts.push(attempt);
+        }
+        over
+    }
+}
+
 /// Attempts.
 impl PoolPolicy {
     /// Begins an opening with a permit that it has.
@@ -41,7 +63,8 @@ impl PoolPolicy {
             let is_waited_for = bucket.is_short();
             let number = bucket.next_race;
             bucket.next_race += 1;
-            bucket.races.push(Race::new(number, now, bucket.round));
+            let race = Race::new(number, now, bucket.round, self.spare.races.pop());
+            bucket.races.push(race);
             let turn = |address| bucket.addresses.turn(address);
             bucket.probes.begin(number, is_waited_for, turn);
             self.dial_next(now, endpoint, number);
@@ -85,7 +108,8 @@ impl PoolPolicy {
 
     fn dial(&mut self, now: Tick, endpoint: EndpointKey, number: u64, address: SocketAddr) {
         let mut timeout = self.settings.connect_timeout;
-        let attempt = Attempt {
+        let mut attempt = self.spare.attempts.pop().unwrap_or_default();
+        *attempt = Attempt {
             race: number,
             began: now,
             error: None,
@@ -191,7 +215,7 @@ impl PoolPolicy {
     /// The race that wants another attempt, while its connection is still wanted.
     pub(super) fn due_race(&self, now: Tick, endpoint: EndpointKey) -> Option<u64> {
         let bucket = self.endpoints.get(endpoint.0)?;
-        if bucket.in_backoff(now) {
+        if bucket.in_backoff(now) || !bucket.races.iter().any(|race| race.due) {
             return None;
         }
         // Where there are more openings than are needed, only as many as that get company; all of
@@ -291,7 +315,7 @@ impl PoolPolicy {
         let Some(bucket) = self.endpoints.get_mut(endpoint.0) else {
             return;
         };
-        let number = attempt.map(|attempt| attempt.race);
+        let number = attempt.map(|attempt| self.spare.take(attempt).race);
         let mut races = bucket.races.iter_mut();
         let Some(race) = races.find(|race| Some(race.number) == number) else {
             return;
@@ -333,6 +357,9 @@ impl PoolPolicy {
             let timer = Timer::Race(endpoint, number);
             self.timers.remove(race.next_at, timer);
             bucket.probes.end(number);
+            if self.spare.races.len() < Spare::MOST {
+                self.spare.races.push(race);
+            }
         }
     }
 

@@ -1,12 +1,12 @@
-//! Waiters, lifetimes and pauses all have deadlines, and most are cancelled before they come.
+//! Waiters, openings and pauses all have deadlines, and most are cancelled before they come.
 //! One ordered set holds them all; the owner of a deadline remembers it and takes it out.
 //!
 //! Promise: nothing stale is in the set, so its first entry is exactly the next deadline, and its
-//! size is bounded by the tables of waiters, connections and endpoints.
+//! size is bounded by the tables of waiters and endpoints, and by the openings under way.
 
 use std::collections::BTreeSet;
 
-use super::event::{ConnKey, EndpointKey, WaiterKey};
+use super::event::{EndpointKey, WaiterKey};
 use crate::time::Tick;
 
 /// Whose deadline it is. Equal deadlines come in this order.
@@ -14,8 +14,6 @@ use crate::time::Tick;
 pub(crate) enum Timer {
     /// A waiter's `get_timeout`.
     Waiter(WaiterKey),
-    /// A connection's lifetime.
-    Lifetime(ConnKey),
     /// A race of an endpoint, by its number, may have its next attempt.
     Race(EndpointKey, u64),
     /// Another core has waited so long that an endpoint gives it one of its last.
@@ -24,7 +22,7 @@ pub(crate) enum Timer {
     Retry(EndpointKey),
 }
 
-/// Every deadline but those of idle connections, whose order is the order of their list.
+/// Every deadline but those of connections: see [`ages`](super::ages) and [`lives`](super::lives).
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     set: BTreeSet<(Tick, Timer)>,
@@ -55,6 +53,15 @@ impl Timers {
     /// The next deadline.
     pub(crate) fn next(&self) -> Option<Tick> {
         self.set.first().map(|&(at, _)| at)
+    }
+
+    /// Whether something here comes before the end of a life at `at`: what is earlier, or a waiter's
+    /// deadline that is not later.
+    pub(crate) fn is_before(&self, at: Tick) -> bool {
+        self.set.first().is_some_and(|(first, timer)| match timer {
+            Timer::Waiter(_) => *first <= at,
+            _ => *first < at,
+        })
     }
 
     /// Takes out the first timer whose deadline is not after `now`.

@@ -69,8 +69,16 @@ impl Ring {
     /// What is unread and lent is what the pieces say, and a receive over its bound is being stopped.
     fn audit_held(&self, conn: &Conn) -> Result<(), String> {
         let key = conn.key;
-        let bytes: usize = conn.pieces.iter().map(|piece| piece.len()).sum();
-        let lent = conn.pieces.iter().filter(|piece| piece.is_lent()).count();
+        let bytes: usize = self
+            .pieces
+            .iter(&conn.pieces)
+            .map(|piece| piece.len())
+            .sum();
+        let lent = self
+            .pieces
+            .iter(&conn.pieces)
+            .filter(|piece| piece.is_lent())
+            .count();
         let most = usize::from((self.pool.count() / 8).max(1));
         if conn.unread != bytes || usize::from(conn.lent) != lent || lent > most {
             let counted = (conn.unread, conn.lent);

@@ -54,10 +54,10 @@ impl Ring {
     /// Gives up what was not pushed yet, and cancels and closes the rest.
     pub(super) fn start_close(&mut self, key: Key) {
         let sent = self.ops.has(Kind::Give, key);
-        let conn = self.at(key);
+        let conn = &mut self.conns[key.index() as usize];
         conn.shared = (conn.shared || sent) && conn.phase != Phase::Away;
         conn.phase = Phase::Closing;
-        conn.drop_pieces();
+        conn.drop_pieces(&mut self.pieces);
         conn.leave = None;
         conn.awaited = false;
         if mem::replace(&mut conn.recv, Recv::Off) == Recv::Starved {
@@ -165,8 +165,8 @@ impl Ring {
         self.return_unsent(key);
         self.segments.closed();
         let is_query = self.is_query(key);
-        let conn = self.at(key);
-        conn.drop_pieces();
+        let conn = &mut self.conns[key.index() as usize];
+        conn.drop_pieces(&mut self.pieces);
         conn.phase = Phase::Free;
         let event = if is_query {
             let own = self.query_slot(key);

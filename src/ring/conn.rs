@@ -9,9 +9,10 @@
 //! here and through `Expecting` there (see [`give`](super::give)). States of its receive (D37): `Off`, `Armed`, `Cancelling` (over
 //! its bound), `Paused` (cancelled), `Starved` (no buffer was left), `Done` (the end was seen).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::line::{Line, Lines};
+use crate::ring::Ring;
 use crate::ring::address::Address;
 use crate::ring::buffers::Chunk;
 use crate::ring::events::End;
@@ -75,7 +76,7 @@ pub(super) struct Conn {
     pub(super) failure: i32,
     pub(super) end: Option<End>,
     /// Received and not read yet.
-    pub(super) pieces: VecDeque<Chunk>,
+    pub(super) pieces: Line,
     pub(super) unread: usize,
     /// How many of the pieces hold a buffer of the kernel's.
     pub(super) lent: u16,
@@ -109,7 +110,7 @@ impl Conn {
             writable_told: false,
             failure: 0,
             end: None,
-            pieces: VecDeque::new(),
+            pieces: Line::default(),
             unread: 0,
             lent: 0,
             send: SendQueue::default(),
@@ -117,17 +118,12 @@ impl Conn {
         }
     }
 
-    /// The next tenant moves in. Queues keep their memory and nothing else.
+    /// The next tenant moves in; the last one has left nothing.
     pub(super) fn reset(&mut self, key: Key, phase: Phase) {
-        let mut pieces = std::mem::take(&mut self.pieces);
-        let mut send = std::mem::take(&mut self.send);
-        pieces.clear();
-        send.reset();
+        debug_assert!(self.pieces.is_empty() && self.send.is_empty());
         *self = Self {
             key,
             phase,
-            pieces,
-            send,
             ..Self::free()
         };
     }
@@ -145,18 +141,18 @@ impl Conn {
     }
 
     /// Takes the oldest piece out.
-    pub(super) fn pop_piece(&mut self) -> Option<Chunk> {
-        let piece = self.pieces.pop_front()?;
+    pub(super) fn pop_piece(&mut self, all: &mut Lines<Chunk>) -> Option<Chunk> {
+        let piece = all.pop_front(&mut self.pieces)?;
         self.unread -= piece.len();
         self.lent -= u16::from(piece.is_lent());
         Some(piece)
     }
 
     /// Copies the oldest bytes to `buf`, as many as fit. What is copied whole is given back.
-    pub(super) fn copy_out(&mut self, buf: &mut [u8]) -> usize {
+    pub(super) fn copy_out(&mut self, all: &mut Lines<Chunk>, buf: &mut [u8]) -> usize {
         let mut count = 0;
         while count < buf.len()
-            && let Some(piece) = self.pieces.front_mut()
+            && let Some(piece) = all.front_mut(&self.pieces)
         {
             let taken = piece.copy_to(&mut buf[count..]);
             count += taken;
@@ -165,17 +161,55 @@ impl Conn {
                 break;
             }
             self.lent -= u16::from(piece.is_lent());
-            self.pieces.pop_front();
+            all.pop_front(&mut self.pieces);
         }
         self.unread -= count;
         count
     }
 
     /// Drops everything unread: the buffers go back to the kernel.
-    pub(super) fn drop_pieces(&mut self) {
-        self.pieces.clear();
+    pub(super) fn drop_pieces(&mut self, all: &mut Lines<Chunk>) {
+        all.clear(&mut self.pieces);
         self.unread = 0;
         self.lent = 0;
+    }
+}
+
+/// Finding slots.
+impl Ring {
+    /// The slot of a key whose operation is in flight, which makes it the slot's tenant.
+    #[inline]
+    pub(super) fn at(&mut self, key: Key) -> &mut Conn {
+        &mut self.conns[key.index() as usize]
+    }
+
+    /// The slot of `key`, if that is its tenant.
+    #[inline]
+    pub(super) fn live(&self, key: Key) -> Option<&Conn> {
+        self.conns
+            .get(key.index() as usize)
+            .filter(|conn| conn.phase != Phase::Free && conn.key == key)
+    }
+
+    #[inline]
+    pub(super) fn live_mut(&mut self, key: Key) -> Option<&mut Conn> {
+        self.conns
+            .get_mut(key.index() as usize)
+            .filter(|conn| conn.phase != Phase::Free && conn.key == key)
+    }
+
+    /// `key` moves in, if its slot is free and drained.
+    pub(super) fn claim(&mut self, key: Key, phase: Phase) -> bool {
+        let free = self
+            .conns
+            .get(key.index() as usize)
+            .is_some_and(|conn| conn.phase == Phase::Free);
+        if self.ended || !free || !self.ops.open(key) {
+            return false;
+        }
+        self.at(key).reset(key, phase);
+        self.segments.opened();
+        true
     }
 }
 
@@ -185,6 +219,6 @@ mod tests {
 
     #[test]
     fn r20_an_idle_slot_is_small() {
-        assert!(size_of::<Conn>() <= 192, "{}", size_of::<Conn>());
+        assert!(size_of::<Conn>() <= 112, "{}", size_of::<Conn>());
     }
 }

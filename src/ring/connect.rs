@@ -18,7 +18,6 @@ use crate::error::{Error, ErrorKind};
 use crate::ring::Ring;
 use crate::ring::conn::Phase;
 use crate::ring::events::{Event, SocketOptions};
-use crate::ring::memory::OpBox;
 use crate::ring::opcode::{self, IP_LOCAL_PORT_RANGE, Setting, Transport};
 use crate::ring::queue::Class;
 use crate::ring::token::Kind;
@@ -66,7 +65,7 @@ impl Ring {
     ) {
         let index = key.index();
         let options = settings.unwrap_or_default();
-        let dial = OpBox::new(opcode::dial(address, timeout, options));
+        let dial = self.ops.dial_box(opcode::dial(address, timeout, options));
         let Some(dial) = self.ops.set_dial(key, dial) else {
             return;
         };

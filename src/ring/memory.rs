@@ -10,12 +10,14 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+#[cfg(test)]
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::slice;
 
+#[cfg(test)]
 thread_local! {
     static GUARD: Cell<bool> = const { Cell::new(false) };
 }
@@ -26,56 +28,74 @@ pub(super) fn guard_freed_memory(on: bool) {
     GUARD.set(on);
 }
 
-/// Memory with a stable address, not initialised.
+/// Memory with a stable address, not initialised. Its owner knows how large it is.
 #[derive(Debug)]
 struct Block {
     start: NonNull<u8>,
-    layout: Layout,
+    #[cfg(test)]
     guarded: bool,
 }
 
+#[cfg(test)]
 const PAGE: usize = 4096;
 
 impl Block {
+    /// A block for `layout`, which has a size above zero.
+    #[cfg(not(test))]
+    fn new(layout: Layout) -> Self {
+        let start = Self::allocate(layout);
+        Self { start }
+    }
+
+    #[cfg(test)]
     fn new(layout: Layout) -> Self {
         let guarded = GUARD.get();
-        let layout = if guarded {
-            let pages = layout.size().div_ceil(PAGE).max(1) * PAGE;
-            Layout::from_size_align(pages, PAGE).unwrap_or(layout)
-        } else {
-            layout
-        };
+        let layout = if guarded { pages(layout) } else { layout };
+        let start = Self::allocate(layout);
+        Self { start, guarded }
+    }
+
+    fn allocate(layout: Layout) -> NonNull<u8> {
         debug_assert!(layout.size() > 0);
         // SAFETY: the layout has a size above zero: callers allocate non-empty types or buffers.
         let start = unsafe { alloc(layout) };
         let Some(start) = NonNull::new(start) else {
             handle_alloc_error(layout)
         };
-        Self {
-            start,
-            layout,
-            guarded,
+        start
+    }
+
+    fn is_guarded(&self) -> bool {
+        #[cfg(test)]
+        return self.guarded;
+        #[cfg(not(test))]
+        false
+    }
+
+    /// Frees the block, or takes the rights to it away.
+    ///
+    /// # Safety
+    ///
+    /// It was made with this `layout`, and nobody uses it from now on.
+    unsafe fn free(&mut self, layout: Layout) {
+        #[cfg(test)]
+        if self.guarded {
+            let start = self.start.as_ptr().cast();
+            // SAFETY: the block is whole pages of its own (see `new`) and is never freed, so taking
+            // the rights away hits nothing else.
+            let _ = unsafe { libc::mprotect(start, pages(layout).size(), libc::PROT_NONE) };
+            return;
         }
+        // SAFETY: allocated in `new` with this layout, and freed only here, by the caller's promise.
+        unsafe { dealloc(self.start.as_ptr(), layout) };
     }
 }
 
-impl Drop for Block {
-    fn drop(&mut self) {
-        if self.guarded {
-            // SAFETY: the block is whole pages of its own (see `new`) and is never freed, so taking
-            // the rights away hits nothing else.
-            let _ = unsafe {
-                libc::mprotect(
-                    self.start.as_ptr().cast(),
-                    self.layout.size(),
-                    libc::PROT_NONE,
-                )
-            };
-            return;
-        }
-        // SAFETY: allocated in `new` with this layout and freed only here.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
-    }
+/// As many whole pages as `layout` needs.
+#[cfg(test)]
+fn pages(layout: Layout) -> Layout {
+    let size = layout.size().div_ceil(PAGE).max(1) * PAGE;
+    Layout::from_size_align(size, PAGE).unwrap_or(layout)
 }
 
 /// A value that a submission entry may point at.
@@ -87,13 +107,29 @@ pub(super) struct OpBox<T: Copy + 'static> {
 
 impl<T: Copy + 'static> OpBox<T> {
     pub(super) fn new(value: T) -> Self {
-        let block = Block::new(Layout::new::<T>());
-        // SAFETY: the block is at least as large and as aligned as `T`, and is ours alone.
-        unsafe { block.start.cast::<T>().write(value) };
-        Self {
-            block,
+        let mut made = Self {
+            block: Block::new(Layout::new::<T>()),
             value: PhantomData,
-        }
+        };
+        made.set(value);
+        made
+    }
+
+    /// Another value in the same place: for a box that no operation points at any more.
+    pub(super) fn set(&mut self, value: T) {
+        // SAFETY: the block is at least as large and as aligned as `T`, and is ours alone.
+        unsafe { self.block.start.cast::<T>().write(value) };
+    }
+
+    pub(super) fn is_guarded(&self) -> bool {
+        self.block.is_guarded()
+    }
+}
+
+impl<T: Copy + 'static> Drop for OpBox<T> {
+    fn drop(&mut self) {
+        // SAFETY: made in `new` with this layout; the box is gone.
+        unsafe { self.block.free(Layout::new::<T>()) };
     }
 }
 
@@ -110,27 +146,29 @@ impl<T: Copy + 'static> Deref for OpBox<T> {
 #[derive(Debug)]
 pub(super) struct OpBytes {
     block: Block,
-    capacity: usize,
-    len: usize,
+    capacity: u32,
+    len: u32,
 }
+
+/// The most that an [`OpBytes`] holds.
+const MOST: usize = i32::MAX as usize;
 
 impl OpBytes {
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        let capacity = capacity.max(1);
-        let layout = Layout::array::<u8>(capacity).unwrap_or(Layout::new::<[u8; PAGE]>());
+        let capacity = capacity.clamp(1, MOST) as u32;
         Self {
-            capacity: layout.size(),
-            block: Block::new(layout),
+            block: Block::new(layout_of(capacity)),
+            capacity,
             len: 0,
         }
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.capacity
+        self.capacity as usize
     }
 
     pub(super) fn is_guarded(&self) -> bool {
-        self.block.guarded
+        self.block.is_guarded()
     }
 
     pub(super) fn clear(&mut self) {
@@ -139,14 +177,28 @@ impl OpBytes {
 
     /// Appends as much of `bytes` as fits and says how much that was.
     pub(super) fn extend(&mut self, bytes: &[u8]) -> usize {
-        let count = bytes.len().min(self.capacity - self.len);
+        let count = bytes.len().min((self.capacity - self.len) as usize);
         // SAFETY: `len` is within the block.
-        let end = unsafe { self.block.start.add(self.len) };
+        let end = unsafe { self.block.start.add(self.len as usize) };
         // SAFETY: the rest of the block from `len` on is ours alone (callers append only to bytes
         // that no operation points at), it does not overlap `bytes`, and it holds `count`.
         unsafe { end.copy_from_nonoverlapping(NonNull::from(bytes).cast(), count) };
-        self.len += count;
+        self.len += count as u32;
         count
+    }
+}
+
+/// How so many bytes lie in memory: each where it likes.
+fn layout_of(bytes: u32) -> Layout {
+    // Neither can fail: the size is below `isize::MAX` also where that has 32 bits.
+    Layout::from_size_align(bytes as usize, 1).unwrap_or(Layout::new::<u8>())
+}
+
+impl Drop for OpBytes {
+    fn drop(&mut self) {
+        // SAFETY: made in `with_capacity` with this layout, as its capacity never changes; the
+        // bytes are gone.
+        unsafe { self.block.free(layout_of(self.capacity)) };
     }
 }
 
@@ -155,7 +207,7 @@ impl Deref for OpBytes {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: the first `len` bytes were written by `extend`, and the kernel only reads them.
-        unsafe { slice::from_raw_parts(self.block.start.as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts(self.block.start.as_ptr(), self.len as usize) }
     }
 }
 

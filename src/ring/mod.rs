@@ -82,6 +82,7 @@ pub(crate) use spawn::{TaskHandle, spawn};
 pub(crate) use watch::{Descriptor, SharedDescriptor};
 
 use crate::error::Result;
+use crate::line::Lines;
 use crate::slot::{Key, Slots};
 use buffers::Pool;
 use conn::{Conn, Phase};
@@ -89,7 +90,7 @@ use events::Events;
 #[cfg(feature = "sim")]
 use kernel::played::{Machine, Played};
 use kernel::{Cqe, Kernel};
-use op::{Completion, OpTable};
+use op::{Completion, OpTable, Payload};
 use opcode::Setting;
 use query::Query;
 use queue::{Class, Queue};
@@ -121,6 +122,10 @@ pub(crate) struct Ring {
     ops: OpTable,
     pool: Rc<Pool>,
     conns: Vec<Conn>,
+    /// What the connections have received and nobody has read.
+    pieces: Lines<Chunk>,
+    /// What is to be sent on them and waits for an earlier send.
+    unsent: Lines<Payload>,
     events: Events,
     /// Slots with bytes to send and no send in flight; their sends start at the next submission.
     dirty: Vec<Key>,
@@ -212,6 +217,8 @@ impl Ring {
             ops: OpTable::new(slots as usize),
             pool,
             conns: (0..slots).map(|_| Conn::free()).collect(),
+            pieces: Lines::default(),
+            unsent: Lines::default(),
             events: Events::new(Rc::clone(&signal)),
             dirty: Vec::new(),
             starved: [VecDeque::new(), VecDeque::new()],
@@ -381,39 +388,6 @@ impl Ring {
                 _ => {}
             }
         }
-    }
-
-    /// The slot of a key whose operation is in flight, which makes it the slot's tenant.
-    fn at(&mut self, key: Key) -> &mut Conn {
-        &mut self.conns[key.index() as usize]
-    }
-
-    /// The slot of `key`, if that is its tenant.
-    #[inline]
-    fn live(&self, key: Key) -> Option<&Conn> {
-        self.conns
-            .get(key.index() as usize)
-            .filter(|conn| conn.phase != Phase::Free && conn.key == key)
-    }
-
-    fn live_mut(&mut self, key: Key) -> Option<&mut Conn> {
-        self.conns
-            .get_mut(key.index() as usize)
-            .filter(|conn| conn.phase != Phase::Free && conn.key == key)
-    }
-
-    /// `key` moves in, if its slot is free and drained.
-    fn claim(&mut self, key: Key, phase: Phase) -> bool {
-        let free = self
-            .conns
-            .get(key.index() as usize)
-            .is_some_and(|conn| conn.phase == Phase::Free);
-        if self.ended || !free || !self.ops.open(key) {
-            return false;
-        }
-        self.at(key).reset(key, phase);
-        self.segments.opened();
-        true
     }
 
     /// Starts one operation; `false` if one of the kind is in flight.

@@ -26,12 +26,13 @@ use std::mem;
 use std::sync::Arc;
 
 use io_uring::types::Timespec;
+use slab::Slab;
 
 use crate::ring::address::Door;
 use crate::ring::memory::{OpBox, OpBytes};
 use crate::ring::owned::OwnedBuf;
 use crate::ring::token::{Kind, Token};
-use crate::slot::Key;
+use crate::slot::{Key, KeyMap};
 
 /// What the steps of a connect, or of a query's, point at.
 #[derive(Clone, Copy)]
@@ -91,15 +92,19 @@ const DIAL_KINDS: u32 = Kind::Connect.bit()
     | Kind::Option4.bit()
     | Kind::Option5.bit();
 
+/// There is one for each connection that may be, so what few have at once lies elsewhere.
 #[derive(Default)]
 struct OpSlot {
     generation: u32,
     outstanding: u32,
+    /// One more than where its payload is; 0 if it has none.
+    payload: u32,
     abandoned: bool,
     dial: Option<OpBox<Dial>>,
-    payload: Option<Payload>,
-    door: Option<Arc<Door>>,
 }
+
+/// How many boxes are kept for the next dials.
+const SPARE_DIALS: usize = 64;
 
 /// What a completion means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +125,11 @@ pub(super) enum Completion {
 #[derive(Default)]
 pub(super) struct OpTable {
     slots: Vec<OpSlot>,
+    /// As many as there were at once.
+    payloads: Slab<Payload>,
+    doors: KeyMap<Key, Arc<Door>>,
+    /// Boxes that nothing points at.
+    spare_dials: Vec<OpBox<Dial>>,
     in_flight: usize,
     stale: u64,
 }
@@ -131,6 +141,9 @@ impl OpTable {
     pub(super) fn new(slots: usize) -> Self {
         Self {
             slots: (0..=slots).map(|_| OpSlot::default()).collect(),
+            payloads: Slab::new(),
+            doors: KeyMap::default(),
+            spare_dials: Vec::new(),
             in_flight: 0,
             stale: 0,
         }
@@ -164,10 +177,17 @@ impl OpTable {
         if slot.outstanding != 0 {
             return false;
         }
-        *slot = OpSlot {
-            generation: key.generation(),
-            ..OpSlot::default()
-        };
+        let generation = key.generation();
+        let old = mem::replace(
+            slot,
+            OpSlot {
+                generation,
+                ..OpSlot::default()
+            },
+        );
+        if old.payload != 0 {
+            self.payloads.remove(old.payload as usize - 1);
+        }
         true
     }
 
@@ -201,11 +221,16 @@ impl OpTable {
         let abandoned = slot.abandoned;
         if !more {
             slot.outstanding &= !token.kind.bit();
-            if slot.outstanding & DIAL_KINDS == 0 {
-                slot.dial = None;
+            if slot.outstanding & DIAL_KINDS == 0
+                && let Some(dial) = slot.dial.take()
+                && self.spare_dials.len() < SPARE_DIALS
+                // A guarded one is freed, so that its memory shows late use.
+                && !dial.is_guarded()
+            {
+                self.spare_dials.push(dial);
             }
             if token.kind == Kind::Give {
-                slot.door = None;
+                self.doors.remove(&token.key);
             }
             self.in_flight -= 1;
         }
@@ -233,6 +258,17 @@ impl OpTable {
         self.outstanding(key) & kind.bit() != 0
     }
 
+    /// A box for what the steps of a connect will point at.
+    pub(super) fn dial_box(&mut self, dial: Dial) -> OpBox<Dial> {
+        match self.spare_dials.pop() {
+            Some(mut spare) => {
+                spare.set(dial);
+                spare
+            }
+            None => OpBox::new(dial),
+        }
+    }
+
     /// Keeps what the steps of a connect will point at.
     pub(super) fn set_dial(&mut self, key: Key, dial: OpBox<Dial>) -> Option<&Dial> {
         let slot = self.slot_mut(key)?;
@@ -250,16 +286,21 @@ impl OpTable {
 
     /// Keeps the bytes that the next send will point at.
     pub(super) fn set_payload(&mut self, key: Key, payload: Payload) -> Option<&Payload> {
-        let slot = self.slot_mut(key)?;
-        if slot.outstanding & Kind::Send.bit() != 0 || slot.payload.is_some() {
+        let at = self.at(key.index())?;
+        let slot = &mut self.slots[at];
+        let is_tenant = slot.generation == key.generation();
+        if !is_tenant || slot.outstanding & Kind::Send.bit() != 0 || slot.payload != 0 {
             return None;
         }
-        Some(slot.payload.insert(payload))
+        let place = self.payloads.insert(payload);
+        slot.payload = place as u32 + 1;
+        self.payloads.get(place)
     }
 
     /// The bytes of the send, in flight or just ended.
     pub(super) fn payload(&self, key: Key) -> Option<&Payload> {
-        self.slot(key)?.payload.as_ref()
+        let place = self.slot(key)?.payload.checked_sub(1)?;
+        self.payloads.get(place as usize)
     }
 
     /// The bytes of the send that ended; nothing while it is in flight.
@@ -268,16 +309,18 @@ impl OpTable {
         if slot.outstanding & Kind::Send.bit() != 0 {
             return None;
         }
-        slot.payload.take()
+        let place = mem::take(&mut slot.payload).checked_sub(1)?;
+        self.payloads.try_remove(place as usize)
     }
 
     /// Keeps the ring open that the next give will name; what it is named by.
     pub(super) fn set_door(&mut self, key: Key, door: Arc<Door>) -> Option<i32> {
-        let slot = self.slot_mut(key)?;
-        if slot.outstanding & Kind::Give.bit() != 0 {
+        if self.slot(key)?.outstanding & Kind::Give.bit() != 0 {
             return None;
         }
-        Some(slot.door.insert(door).number())
+        let number = door.number();
+        self.doors.insert(key, door);
+        Some(number)
     }
 
     /// How many operations are in flight.
@@ -292,10 +335,14 @@ impl OpTable {
 
     /// Leaves the memory of what is in flight to the kernel, for ever (D10).
     pub(super) fn leak(&mut self) {
+        // The kernel has its own reference by now, or will never look at the entry.
+        self.doors.clear();
         for slot in self.slots.iter_mut().filter(|slot| slot.outstanding != 0) {
-            // The kernel has its own reference by now, or will never look at the entry.
-            slot.door = None;
-            mem::forget(mem::take(slot));
+            let slot = mem::take(slot);
+            if let Some(place) = slot.payload.checked_sub(1) {
+                mem::forget(self.payloads.try_remove(place as usize));
+            }
+            mem::forget(slot);
         }
         self.in_flight = 0;
     }
@@ -306,7 +353,9 @@ impl OpTable {
     pub(super) fn break_rules(&mut self, key: Key) {
         if let Some(slot) = self.slot_mut(key) {
             slot.dial = None;
-            slot.payload = None;
+            if let Some(place) = mem::take(&mut slot.payload).checked_sub(1) {
+                self.payloads.remove(place as usize);
+            }
         }
     }
 }

@@ -28,7 +28,6 @@ use crate::ring::Ring;
 use crate::ring::buffers::Lease;
 use crate::ring::conn::{Phase, Recv};
 use crate::ring::events::Event;
-use crate::ring::memory::OpBox;
 use crate::ring::op::Payload;
 use crate::ring::opcode::{self, Transport};
 use crate::ring::owned::OwnedBuf;
@@ -147,7 +146,7 @@ impl Ring {
             return;
         };
         let (server, transport, port) = (query.server, query.transport, query.ports.pop());
-        let dial = OpBox::new(opcode::dial_from(server, port));
+        let dial = self.ops.dial_box(opcode::dial_from(server, port));
         let payload = self.ops.payload(key).map(|payload| payload.from(0));
         let (Some((start, len)), Some(dial)) = (payload, self.ops.set_dial(key, dial)) else {
             return;

@@ -30,8 +30,11 @@ impl Ring {
     /// The next received piece, in order.
     pub(crate) fn read(&mut self, key: Key) -> Option<Chunk> {
         let resume = self.config.recv_limit / 2;
-        let conn = self.live_mut(key)?;
-        let piece = conn.pop_piece()?;
+        let conn = self.conns.get_mut(key.index() as usize)?;
+        if conn.key != key {
+            return None;
+        }
+        let piece = conn.pop_piece(&mut self.pieces)?;
         if conn.recv == Recv::Paused && conn.phase == Phase::Open && conn.unread <= resume {
             self.arm(key);
         }
@@ -42,10 +45,13 @@ impl Ring {
     #[inline]
     pub(crate) fn read_into(&mut self, key: Key, buf: &mut [u8]) -> usize {
         let resume = self.config.recv_limit / 2;
-        let Some(conn) = self.live_mut(key) else {
+        let conns = &mut self.conns;
+        let conn = conns.get_mut(key.index() as usize);
+        let is_tenant = |conn: &&mut Conn| conn.phase != Phase::Free && conn.key == key;
+        let Some(conn) = conn.filter(is_tenant) else {
             return 0;
         };
-        let count = conn.copy_out(buf);
+        let count = conn.copy_out(&mut self.pieces, buf);
         if conn.recv == Recv::Paused && conn.phase == Phase::Open && conn.unread <= resume {
             self.arm(key);
         }
@@ -216,17 +222,19 @@ impl Ring {
         conn.unread += lease.len();
         if !scarce && conn.lent < (count / 8).max(1) {
             conn.lent += 1;
-            conn.pieces.push_back(Chunk::lent(lease));
+            let piece = Chunk::lent(lease);
+            self.pieces.push_back(&mut conn.pieces, piece);
         } else {
             self.queue.stats.copied += 1;
             let mut rest = &*lease;
-            if let Some(piece) = conn.pieces.back_mut() {
+            if let Some(piece) = self.pieces.back_mut(&conn.pieces) {
                 rest = &rest[piece.append(rest)..];
             }
             while !rest.is_empty() {
                 let (copied, count) = Copied::new(&self.segments, rest);
                 rest = &rest[count..];
-                conn.pieces.push_back(Chunk::copied(copied));
+                let piece = Chunk::copied(copied);
+                self.pieces.push_back(&mut conn.pieces, piece);
             }
         }
         if !conn.readable_told {

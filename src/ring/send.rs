@@ -7,9 +7,8 @@
 
 #![allow(unsafe_code)]
 
-use std::collections::VecDeque;
-
 use crate::error::{Error, ErrorKind, Result};
+use crate::line::Line;
 use crate::ring::Ring;
 use crate::ring::conn::Phase;
 use crate::ring::events::Event;
@@ -34,7 +33,7 @@ enum Half {
 /// What a connection still has to send.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
-    waiting: VecDeque<Payload>,
+    waiting: Line,
     unsent: usize,
     /// How much of the payload in flight was sent already.
     sent: usize,
@@ -47,13 +46,8 @@ pub(super) struct SendQueue {
 }
 
 impl SendQueue {
-    pub(super) fn reset(&mut self) {
-        let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.clear();
-        *self = Self {
-            waiting,
-            ..Self::default()
-        };
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// Whether nothing is left to do and nobody waits to hear it.
@@ -83,13 +77,14 @@ impl Ring {
         queue.wants_room |= count < bytes.len();
         queue.unsent += count;
         let mut rest = &bytes[..count];
-        if let Some(Payload::Copied(last)) = queue.waiting.back_mut() {
+        if let Some(Payload::Copied(last)) = self.unsent.back_mut(&queue.waiting) {
             rest = &rest[self.segments.append(last, rest)..];
         }
         while !rest.is_empty() {
             let mut segment = self.segments.take(rest.len());
             rest = &rest[segment.extend(rest)..];
-            queue.waiting.push_back(Payload::Copied(segment));
+            let payload = Payload::Copied(segment);
+            self.unsent.push_back(&mut queue.waiting, payload);
         }
         if count > 0 {
             self.note_dirty(key);
@@ -106,9 +101,10 @@ impl Ring {
         if let Err(error) = self.writable(key) {
             return Err((error, buf));
         }
-        let queue = &mut self.at(key).send;
+        let queue = &mut self.conns[key.index() as usize].send;
         queue.unsent += buf.len();
-        queue.waiting.push_back(Payload::Owned(buf));
+        let payload = Payload::Owned(buf);
+        self.unsent.push_back(&mut queue.waiting, payload);
         self.note_dirty(key);
         Ok(())
     }
@@ -191,15 +187,14 @@ impl Ring {
             if conn.phase != Phase::Open || conn.send.failed != 0 || self.ops.has(Kind::Send, key) {
                 return;
             }
-            let queue = &mut self.conns[key.index() as usize].send;
-            let Some(payload) = queue.waiting.pop_front() else {
+            let Some(payload) = self.next_unsent(key) else {
                 break;
             };
             if payload.len() == 0 {
                 self.give_back(key, payload, Ok(()));
                 continue;
             }
-            queue.sent = 0;
+            self.at(key).send.sent = 0;
             if let Some(payload) = self.ops.set_payload(key, payload) {
                 let bytes = payload.from(0);
                 // SAFETY: just put into the table.
@@ -312,16 +307,23 @@ impl Ring {
 
     /// The slot ends: buffers of the user's that are not sent go back.
     pub(super) fn return_unsent(&mut self, key: Key) {
-        self.give_back_all(key, &Self::closed());
+        if !self.at(key).send.is_empty() || self.ops.payload(key).is_some() {
+            self.give_back_all(key, &Self::closed());
+        }
     }
 
     fn give_back_all(&mut self, key: Key, error: &Error) {
         if let Some(payload) = self.ops.take_payload(key) {
             self.give_back(key, payload, Err(error.clone()));
         }
-        while let Some(payload) = self.at(key).send.waiting.pop_front() {
+        while let Some(payload) = self.next_unsent(key) {
             self.give_back(key, payload, Err(error.clone()));
         }
+    }
+
+    fn next_unsent(&mut self, key: Key) -> Option<Payload> {
+        let queue = &mut self.conns[key.index() as usize].send;
+        self.unsent.pop_front(&mut queue.waiting)
     }
 
     fn give_back(&mut self, key: Key, payload: Payload, result: Result<()>) {

@@ -77,7 +77,7 @@ impl ConnCell {
     /// taken.
     #[inline]
     fn is_at_rest(&self) -> bool {
-        let waits = self.read.is_waiting() || self.write.is_waiting();
-        !waits && !self.shared && self.front.is_empty() && fate(self).is_none()
+        let is_free = self.read.is_free() && self.write.is_free();
+        is_free && !self.shared && self.front.is_empty() && fate(self).is_none()
     }
 }

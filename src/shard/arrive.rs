@@ -1,6 +1,6 @@
 //! What the ring reports, turned into facts for the policy and wake-ups for those who wait.
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::hooks::ConnectionInfo;
 use crate::policy::event::{CloseReason, ConnKey, Event};
 use crate::ring::{self, End};
@@ -167,8 +167,6 @@ impl Core {
             return;
         };
         self.board_closed(cell.endpoint, cell.address);
-        cell.failure
-            .get_or_insert_with(|| Error::new(ErrorKind::Closed, "the connection has ended"));
         cell.read.wake(&mut self.deferred.wakers);
         cell.write.wake(&mut self.deferred.wakers);
         let entry = self.endpoints.get(cell.endpoint);

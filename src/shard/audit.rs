@@ -199,7 +199,7 @@ impl Core {
         if self.backend.unread(conn.0) > 0 && !is_offered && !self.backend.has_completions() {
             return Err(format!("I7: nobody is offered what came for {conn:?}"));
         }
-        match cell.timed.is_some_and(|timed| timed <= until) {
+        match cell.timed <= until {
             true => Ok(()),
             false => Err(format!("I7: {conn:?} is looked at without a deadline")),
         }

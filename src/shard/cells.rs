@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::host::TaskHandle;
 use crate::policy::event::{CloseReason, ConnKey, EndpointKey};
 use crate::ring::End;
+use crate::slot::growth;
 use crate::time::Tick;
 
 use super::Checkout;
@@ -59,7 +60,7 @@ pub(crate) struct ConnCell {
     pub(crate) read: Side,
     pub(crate) write: Side,
     /// Pieces in front of what the ring has: what cancelled reads gave back.
-    pub(crate) front: VecDeque<Chunk>,
+    pub(crate) front: Front,
     /// The shell closed the socket before the policy asked for it, because a user would not let go:
     /// under way, or done.
     pub(crate) cut: Cut,
@@ -72,8 +73,38 @@ pub(crate) struct ConnCell {
     pub(crate) failure: Option<Error>,
     /// Alive while somebody keeps the handle that the protocol's `init` got.
     pub(crate) life: Weak<()>,
-    /// The moment of the entry that the shard's timer heap has for this connection.
-    pub(crate) timed: Option<Tick>,
+    /// The moment of the entry that the shard's timer heap has for this connection;
+    /// [`Tick::NEVER`] if there is none.
+    pub(crate) timed: Tick,
+}
+
+/// Pieces that were put back. Few connections ever have any, so that the queue is made for the first.
+#[derive(Default)]
+pub(crate) struct Front {
+    #[allow(clippy::box_collection)] // a quarter of its size
+    pieces: Option<Box<VecDeque<Chunk>>>,
+}
+
+impl Front {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        let pieces = self.pieces.as_ref();
+        pieces.is_none_or(|pieces| pieces.is_empty())
+    }
+
+    pub(crate) fn push_front(&mut self, piece: Chunk) {
+        self.pieces.get_or_insert_default().push_front(piece);
+    }
+
+    #[inline]
+    pub(crate) fn front_mut(&mut self) -> Option<&mut Chunk> {
+        self.pieces.as_mut()?.front_mut()
+    }
+
+    #[inline]
+    pub(crate) fn pop_front(&mut self) -> Option<Chunk> {
+        self.pieces.as_mut()?.pop_front()
+    }
 }
 
 /// How far a connection has come.
@@ -101,91 +132,157 @@ pub(crate) enum Cut {
     Done,
 }
 
-/// One direction: who waits for it and until when. Users who share a connection may wait at once.
+/// One direction: who waits for it and until when. Most connections wait for nothing, so that most have
+/// no room for it: what is needed for a wait is borrowed from the shard while it lasts.
 #[derive(Default)]
 pub(crate) struct Side {
+    waiting: Option<Box<Waiting>>,
+}
+
+/// A wait. Users who share a connection may wait at once. Those that are over are kept, as many as
+/// there were at once, so that a wait allocates nothing.
+#[derive(Default)]
+pub(crate) struct Waiting {
     waker: Option<Waker>,
+    /// Empty unless somebody is first.
     others: Vec<Waker>,
-    pub(crate) deadline: Option<Tick>,
+    deadline: Option<Tick>,
     /// The deadline passed while somebody waited, who has not looked yet.
-    pub(crate) late: bool,
+    late: bool,
 }
 
 impl Side {
+    /// Whether nobody waits, and nothing is late at any moment.
+    #[inline]
+    pub(crate) fn is_free(&self) -> bool {
+        self.waiting.is_none()
+    }
+
     /// A new operation: what an earlier one waited for means nothing to it.
     #[inline]
     pub(crate) fn begin(&mut self) {
-        self.deadline = None;
-        self.late = false;
+        if let Some(waiting) = &mut self.waiting {
+            waiting.deadline = None;
+            waiting.late = false;
+        }
+    }
+
+    fn make(&mut self, deferred: &mut Deferred) -> &mut Waiting {
+        let spare = || deferred.spare.pop().unwrap_or_default();
+        self.waiting.get_or_insert_with(spare)
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Tick> {
+        self.waiting.as_ref()?.deadline
+    }
+
+    /// What is under way is late at `deadline`, whoever waits.
+    pub(crate) fn set_deadline(&mut self, deadline: Tick, deferred: &mut Deferred) {
+        self.make(deferred).deadline = Some(deadline);
+    }
+
+    /// The wait is late at the moment that `deadline` gives, unless it had one already. Whether it is
+    /// late now.
+    pub(crate) fn wait_until(
+        &mut self,
+        deadline: impl FnOnce() -> Tick,
+        deferred: &mut Deferred,
+    ) -> bool {
+        let waiting = self.make(deferred);
+        waiting.deadline.get_or_insert_with(deadline);
+        waiting.late
     }
 
     /// Ends the wait if its deadline has passed.
     pub(crate) fn expire(&mut self, now: Tick, wakers: &mut VecDeque<Waker>) -> bool {
-        if self.deadline.is_none_or(|deadline| deadline > now) {
+        let Some(waiting) = &mut self.waiting else {
+            return false;
+        };
+        if waiting.deadline.is_none_or(|deadline| deadline > now) {
             return false;
         }
-        self.deadline = None;
-        self.late = self.waker.is_some();
+        waiting.deadline = None;
+        waiting.late = waiting.waker.is_some();
         self.wake(wakers);
         true
-    }
-
-    /// Whether somebody waits. Nobody is among the others unless somebody is first.
-    #[inline]
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.waker.is_some()
     }
 
     /// Who waits.
     #[cfg(feature = "sim")]
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &Waker> {
-        self.waker.iter().chain(&self.others)
+        let waiting = self.waiting.iter();
+        waiting.flat_map(|waiting| waiting.waker.iter().chain(&waiting.others))
     }
 
     pub(crate) fn wake(&mut self, wakers: &mut VecDeque<Waker>) {
-        if let Some(waker) = self.waker.take() {
-            wakers.push_back(waker);
-            if !self.others.is_empty() {
-                wakers.extend(self.others.drain(..));
+        if let Some(waiting) = &mut self.waiting
+            && let Some(first) = waiting.waker.take()
+        {
+            wakers.push_back(first);
+            if !waiting.others.is_empty() {
+                wakers.extend(waiting.others.drain(..));
             }
         }
     }
 
     /// What the calling task waited for has come. Others who wait look again.
+    #[inline]
     pub(crate) fn done(&mut self, cx: &Context<'_>, deferred: &mut Deferred) {
-        self.begin();
-        if !self.is_waiting() {
-            return;
-        }
-        let all = self.waker.take().into_iter().chain(self.others.drain(..));
-        for waker in all {
-            match waker.will_wake(cx.waker()) {
-                true => deferred.stale.push_back(waker),
-                false => deferred.wakers.push_back(waker),
-            }
+        if let Some(waiting) = self.waiting.take() {
+            waiting.done(cx, deferred);
         }
     }
 
     /// Nobody waits any more.
     #[inline]
     pub(crate) fn abandon(&mut self, deferred: &mut Deferred) {
-        self.begin();
-        if self.is_waiting() {
-            deferred.stale.extend(self.waker.take());
-            deferred.stale.extend(self.others.drain(..));
+        if let Some(waiting) = self.waiting.take() {
+            waiting.abandon(deferred);
         }
     }
 
     /// Makes the calling task one that waits, or, unless the connection is shared, the one.
-    pub(crate) fn wait(&mut self, cx: &Context<'_>, shared: bool, stale: &mut VecDeque<Waker>) {
+    pub(crate) fn wait(&mut self, cx: &Context<'_>, shared: bool, deferred: &mut Deferred) {
         let known = |waker: &Waker| waker.will_wake(cx.waker());
-        if shared && self.waker.as_ref().is_some_and(|waker| !known(waker)) {
-            if !self.others.iter().any(known) {
-                self.others.push(cx.waker().clone());
+        let waiting = self.make(deferred);
+        if shared && waiting.waker.as_ref().is_some_and(|waker| !known(waker)) {
+            if !waiting.others.iter().any(known) {
+                waiting.others.push(cx.waker().clone());
             }
             return;
         }
-        keep_waker(&mut self.waker, cx, stale);
+        keep_waker(&mut waiting.waker, cx, &mut deferred.stale);
+    }
+}
+
+impl Waiting {
+    fn done(mut self: Box<Self>, cx: &Context<'_>, deferred: &mut Deferred) {
+        if let Some(first) = self.waker.take() {
+            for waker in std::iter::once(first).chain(self.others.drain(..)) {
+                match waker.will_wake(cx.waker()) {
+                    true => deferred.stale.push_back(waker),
+                    false => deferred.wakers.push_back(waker),
+                }
+            }
+        }
+        deferred.keep(self);
+    }
+
+    // Most connections are given back without a wait, and get this called for nothing.
+    #[inline(never)]
+    fn abandon(mut self: Box<Self>, deferred: &mut Deferred) {
+        deferred.stale.extend(self.waker.take());
+        deferred.stale.extend(self.others.drain(..));
+        deferred.keep(self);
+    }
+}
+
+impl Deferred {
+    /// Nobody waits with it any more.
+    fn keep(&mut self, mut waiting: Box<Waiting>) {
+        waiting.deadline = None;
+        waiting.late = false;
+        self.spare.push(waiting);
     }
 }
 
@@ -205,13 +302,13 @@ impl ConnCell {
             stage: Stage::Dialing,
             read: Side::default(),
             write: Side::default(),
-            front: VecDeque::new(),
+            front: Front::default(),
             cut: Cut::No,
             torn: false,
             end: None,
             failure: None,
             life: Weak::new(),
-            timed: None,
+            timed: Tick::NEVER,
         }
     }
 
@@ -303,7 +400,7 @@ impl ConnCell {
             Stage::Initialising(at) | Stage::Checking(at) | Stage::Looked(at) => Some(at),
             _ => None,
         };
-        [stage, self.read.deadline, self.write.deadline]
+        [stage, self.read.deadline(), self.write.deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -355,6 +452,9 @@ impl Cells {
     pub(crate) fn insert(&mut self, cell: ConnCell) -> Option<Box<ConnCell>> {
         let index = cell.conn.0.index() as usize;
         if index >= self.cells.len() {
+            if index >= self.cells.capacity() {
+                self.cells.reserve_exact(growth(index));
+            }
             self.cells.resize_with(index + 1, || None);
         }
         self.cells[index].replace(Box::new(cell))

@@ -22,10 +22,10 @@ impl Core {
             return;
         };
         let Some(due) = cell.deadline() else { return };
-        if cell.timed.is_some_and(|timed| timed <= due) {
+        if cell.timed <= due {
             return;
         }
-        cell.timed = Some(due);
+        cell.timed = due;
         self.timers.push(Reverse((due, conn.0)));
         self.prune_timers();
         self.wake_if_earlier(due);
@@ -39,7 +39,7 @@ impl Core {
             self.timers.retain(|Reverse((at, key))| {
                 cells
                     .get(ConnKey(*key))
-                    .is_some_and(|cell| cell.timed == Some(*at))
+                    .is_some_and(|cell| cell.timed == *at)
             });
         }
     }
@@ -60,11 +60,7 @@ impl Core {
             }
             self.timers.pop();
             let conn = ConnKey(key);
-            if self
-                .cells
-                .get(conn)
-                .is_some_and(|cell| cell.timed == Some(at))
-            {
+            if self.cells.get(conn).is_some_and(|cell| cell.timed == at) {
                 self.late(conn);
             }
         }
@@ -76,7 +72,7 @@ impl Core {
         let Some(cell) = self.cells.get_mut(conn) else {
             return;
         };
-        cell.timed = None;
+        cell.timed = Tick::NEVER;
         cell.read.expire(now, &mut self.deferred.wakers);
         let late_write = cell.write.expire(now, &mut self.deferred.wakers);
         if late_write && self.owned.contains_key(&conn) {

@@ -11,7 +11,7 @@ use std::task::Waker;
 
 use crate::policy::event::ConnKey;
 
-use super::cells::ConnCell;
+use super::cells::{ConnCell, Waiting};
 use super::erased::{ConnectionProtocol, Packed};
 use crate::dns::Question;
 use crate::hooks::{ConnectionInfo, HealthCheck, Hook};
@@ -81,6 +81,8 @@ pub(crate) struct Deferred {
     /// Wakers to drop: the drop of one is the user's code as well.
     pub(crate) stale: VecDeque<Waker>,
     pub(crate) calls: VecDeque<Call>,
+    /// Waits that are over, for those to come.
+    pub(super) spare: Vec<Box<Waiting>>,
 }
 
 impl Deferred {

@@ -80,8 +80,8 @@ impl Entry {
 
 /// How many connections all cores hold to each of the entry's targets.
 pub(crate) fn held(entry: &Entry) -> Box<[u32]> {
-    let addresses: Vec<_> = entry.targets.iter().map(|it| it.address).collect();
-    entry.shared.board().totals(&addresses)
+    let addresses = entry.targets.iter().map(|it| it.address);
+    entry.shared.board().totals(addresses)
 }
 
 /// What all cores together know of an endpoint.

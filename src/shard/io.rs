@@ -4,7 +4,6 @@
 //! Promise: one reader and one writer wait at a time; a wait ends by bytes, by an error or at its
 //! deadline; a handle whose connection has ended gets `Closed`.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use crate::policy::event::{CloseReason, ConnKey};
 use crate::ring::{EmptyBox, End, OwnedBuf};
 
 use super::Shard;
-use super::cells::{ConnCell, Side, Stage, Use, keep_waker};
+use super::cells::{ConnCell, Front, Side, Stage, Use, keep_waker};
 use super::chunk::Chunk;
 use super::core::Core;
 use super::deferred::Deferred;
@@ -208,7 +207,11 @@ impl Core {
         };
         wait.on(&mut cell.read, ErrorKind::ReadTimeout, &mut self.deferred)?;
         // Nearly always an earlier moment is looked at, from before.
-        if cell.timed.is_none() || cell.read.deadline < cell.timed {
+        if cell
+            .read
+            .deadline()
+            .is_some_and(|deadline| deadline < cell.timed)
+        {
             self.arm_timer(conn);
         }
         Poll::Pending
@@ -289,7 +292,8 @@ impl Core {
             return Err((Error::new(ErrorKind::InvalidInput, text), buf));
         }
         self.backend.write_owned(at.conn.0, buf)?;
-        cell.write.deadline = Some(self.host.now().plus(self.config.write_timeout));
+        let late = self.host.now().plus(self.config.write_timeout);
+        cell.write.set_deadline(late, &mut self.deferred);
         let unsent = self.backend.unsent(at.conn.0);
         self.owned.insert(at.conn, OwnedWrite::new(unsent));
         self.arm_timer(at.conn);
@@ -315,7 +319,8 @@ impl Core {
         if unsent < owned.unsent {
             owned.unsent = unsent;
             if let Some(cell) = self.cells.get_mut(conn) {
-                cell.write.deadline = Some(self.now.plus(self.config.write_timeout));
+                let late = self.now.plus(self.config.write_timeout);
+                cell.write.set_deadline(late, &mut self.deferred);
             }
             return;
         }
@@ -359,7 +364,7 @@ impl<'a> Fill<'a> {
     }
 
     #[cold]
-    fn take_front(&mut self, front: &mut VecDeque<Chunk>) {
+    fn take_front(&mut self, front: &mut Front) {
         while let Some(chunk) = front.front_mut()
             && self.filled < self.buf.len()
         {
@@ -454,9 +459,7 @@ struct Wait<'a, 'b> {
 
 impl Wait<'_, '_> {
     fn on(&self, side: &mut Side, late: ErrorKind, deferred: &mut Deferred) -> Result<()> {
-        side.deadline
-            .get_or_insert_with(|| self.host.now().plus(self.limit));
-        if side.late {
+        if side.wait_until(|| self.host.now().plus(self.limit), deferred) {
             side.done(self.cx, deferred);
             let doing = if late == ErrorKind::ReadTimeout {
                 "reading"
@@ -466,7 +469,7 @@ impl Wait<'_, '_> {
             let text = format!("nothing moved for {} ms", self.limit.as_millis());
             return Err(Error::new(late, text).context(doing));
         }
-        side.wait(self.cx, self.shared, &mut deferred.stale);
+        side.wait(self.cx, self.shared, deferred);
         Ok(())
     }
 }

@@ -15,6 +15,7 @@
 //! An address beyond the bound is not counted: its total reads zero. That takes more addresses
 //! with open connections than a name is kept with.
 
+use std::borrow::Borrow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -128,12 +129,16 @@ impl Board {
     }
 
     /// How many connections all shards have opening or open at each of `addresses`.
-    pub(crate) fn totals(&self, addresses: &[SocketAddr]) -> Box<[u32]> {
+    pub(crate) fn totals<A: Borrow<SocketAddr>>(
+        &self,
+        addresses: impl IntoIterator<Item = A>,
+    ) -> Box<[u32]> {
         let known = read(&self.addresses);
-        addresses
-            .iter()
-            .map(|&address| column(&known, address).map_or(0, |column| self.total(column)))
-            .collect()
+        let total = |address: A| {
+            let column = column(&known, *address.borrow());
+            column.map_or(0, |column| self.total(column))
+        };
+        addresses.into_iter().map(total).collect()
     }
 
     /// How many connections `shard` has opening or open at `address`.

@@ -45,12 +45,20 @@ pub(crate) struct Race {
 }
 
 impl Race {
-    pub(super) fn new(number: u64, now: Tick, round: u64) -> Self {
+    /// An opening that begins, in the lists of one that is over.
+    pub(super) fn new(number: u64, now: Tick, round: u64, over: Option<Self>) -> Self {
+        let (mut attempts, mut tried, mut cut) = match over {
+            Some(over) => (over.attempts, over.tried, over.cut),
+            None => Default::default(),
+        };
+        attempts.clear();
+        tried.clear();
+        cut.clear();
         Self {
             number,
-            attempts: Vec::new(),
-            tried: Vec::new(),
-            cut: Vec::new(),
+            attempts,
+            tried,
+            cut,
             slow: None,
             is_beside: false,
             since: now,
