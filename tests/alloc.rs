@@ -13,7 +13,7 @@ use ringpool::{Config, Conn, NameTable, Pool, Resolver};
 use support::{Server, on_one_shard};
 
 /// The most bytes of heap that an idle connection may keep.
-const IDLE: isize = 480;
+const IDLE: isize = 500;
 /// Tenths of the allocations that a connection may cost which is opened and closed.
 const OPENING_TENTHS: u64 = 30;
 

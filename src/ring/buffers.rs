@@ -58,6 +58,8 @@ impl Mapping {
             // SAFETY: the range is the mapping just made. It is advice: failure changes nothing.
             let _ = unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_DONTFORK) };
         }
+        // SAFETY: as above. Huge pages would make all of it resident by the first short answers.
+        let _ = unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_NOHUGEPAGE) };
         Ok(Self { start, len })
     }
 }

@@ -62,6 +62,8 @@ pub(crate) trait Turn: 'static {
     fn has_come(&self) -> bool;
     /// Whether there is work that only another turn, soon, can queue.
     fn wants_turn(&self) -> bool;
+    /// Whether the batch stops a receive that its reader could relieve by running first.
+    fn stops(&self) -> bool;
     /// The driver is dropped: nothing will drive the ring any more.
     fn end(&self);
 }
@@ -120,7 +122,10 @@ impl<T: Turn, W: Watch> Driver<T, W> {
             self.seen = queued;
             return true;
         }
-        let may_grow = self.gathered > 0 || self.vain < MAX_VAIN || self.passed >= TRIAL;
+        // A reader that only needs its turn has it, whatever batches do.
+        let stops = self.turn.stops();
+        let pays = self.gathered > 0 || self.vain < MAX_VAIN || self.passed >= TRIAL;
+        let may_grow = stops || pays;
         let grows = queued > self.seen && self.gathered < MAX_GATHER;
         if grows && may_grow {
             self.seen = queued;
@@ -129,7 +134,8 @@ impl<T: Turn, W: Watch> Driver<T, W> {
         }
         match self.gathered {
             0 => self.passed += u32::from(grows),
-            1 => (self.vain, self.passed) = (self.vain.saturating_add(1), 0),
+            1 if !stops => (self.vain, self.passed) = (self.vain.saturating_add(1), 0),
+            1 => {}
             _ => self.vain = 0,
         }
         self.follows = false;

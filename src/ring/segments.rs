@@ -30,7 +30,7 @@ const KEPT_SMALL: usize = 256;
 /// How many normal ones are kept.
 const KEPT_NORMAL: usize = 256;
 /// How many of those that are larger.
-const KEPT_LARGE: usize = 8;
+const KEPT_LARGE: usize = 32;
 
 /// Empty segments, to be used again.
 #[derive(Debug, Default)]

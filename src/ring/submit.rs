@@ -25,6 +25,12 @@ impl Ring {
         usable && self.pool.starving.get() && self.pool.available() > 0
     }
 
+    /// Whether the next submission stops receives of connections that hold their bound: not if their
+    /// readers run before it. As of the last look at what is [queued](Self::queued).
+    pub(crate) fn stops(&self) -> bool {
+        !self.full.is_empty()
+    }
+
     /// Whether [`submit`](Self::submit) has something to do.
     #[cfg(test)]
     pub(crate) fn needs_submit(&mut self) -> bool {

@@ -73,6 +73,9 @@ mod tests {
         fn wants_turn(&self) -> bool {
             false
         }
+        fn stops(&self) -> bool {
+            false
+        }
         fn end(&self) {}
     }
 

@@ -409,13 +409,11 @@ impl ConnCell {
 
 /// Keeps the waker of `cx` in `place`; the one that was there is dropped later.
 pub(crate) fn keep_waker(place: &mut Option<Waker>, cx: &Context<'_>, stale: &mut VecDeque<Waker>) {
-    if !place
-        .as_ref()
-        .is_some_and(|waker| waker.will_wake(cx.waker()))
+    let is_known = |waker: &Waker| waker.will_wake(cx.waker());
+    if !place.as_ref().is_some_and(is_known)
+        && let Some(old) = place.replace(cx.waker().clone())
     {
-        if let Some(old) = place.replace(cx.waker().clone()) {
-            stale.push_back(old);
-        }
+        stale.push_back(old);
     }
 }
 

@@ -244,7 +244,7 @@ impl Core {
                         return Ok(Gotten::Ready { checkout, reused });
                     }
                     // So may the close of one that could not be held; and bring more.
-                    is_all = self.collect();
+                    is_all = self.take_in(endpoint);
                     self.alive()?;
                 }
                 Got::Waiting(waiter) => {
@@ -291,7 +291,7 @@ impl Core {
                 self.do_the_rest();
                 return Some(checkout);
             }
-            is_all = self.collect();
+            is_all = self.take_in(endpoint);
             self.alive().ok()?;
         }
     }

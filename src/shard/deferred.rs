@@ -82,6 +82,7 @@ pub(crate) struct Deferred {
     pub(crate) stale: VecDeque<Waker>,
     pub(crate) calls: VecDeque<Call>,
     /// Waits that are over, for those to come.
+    #[allow(clippy::vec_box)] // they go back as they are
     pub(super) spare: Vec<Box<Waiting>>,
 }
 

@@ -31,10 +31,13 @@ impl Core {
     #[inline(never)]
     pub(super) fn take_in(&mut self, endpoint: EndpointKey) -> bool {
         self.policy.empty_hand();
+        // First: what was posted may end the one that a get would take, and leave it an older one.
+        let is_all = self.collect();
         if self.backend.holds_back() && self.is_rested(endpoint) {
             self.backend.fetch();
+            return self.collect();
         }
-        self.collect()
+        is_all
     }
 
     /// Whether what came back at `moment` has been idle for long.
@@ -46,15 +49,9 @@ impl Core {
     /// Whether the connection that a get would take has been idle for long. Tells by the clock: the
     /// turn may have begun long ago.
     fn is_rested(&mut self, endpoint: EndpointKey) -> bool {
-        let Some(since) = self.policy.idle_since(self.now, endpoint) else {
-            return false;
-        };
-        if since >= self.now {
-            // It came back in this turn: not worth a look at the clock.
-            return false;
-        }
         let now = self.host.now();
-        let rested = now.since(since) >= RESTED;
+        let since = self.policy.idle_since(now, endpoint);
+        let rested = since.is_some_and(|since| now.since(since) >= RESTED);
         if rested {
             // What is released from now on is released now.
             self.now = now;

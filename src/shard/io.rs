@@ -207,11 +207,8 @@ impl Core {
         };
         wait.on(&mut cell.read, ErrorKind::ReadTimeout, &mut self.deferred)?;
         // Nearly always an earlier moment is looked at, from before.
-        if cell
-            .read
-            .deadline()
-            .is_some_and(|deadline| deadline < cell.timed)
-        {
+        let deadline = cell.read.deadline();
+        if deadline.is_some_and(|deadline| deadline < cell.timed) {
             self.arm_timer(conn);
         }
         Poll::Pending

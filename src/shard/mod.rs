@@ -299,6 +299,10 @@ impl Turn for Shard {
         core.dead.is_some() || core.backend.wants_turn()
     }
 
+    fn stops(&self) -> bool {
+        self.core.borrow().backend.stops()
+    }
+
     fn end(&self) {
         Shard::end(self);
     }

@@ -106,7 +106,7 @@ impl Core {
             };
         }
         // The first command of the batch has read the clock, unless the driver was woken without.
-        if !turned && self.stale {
+        if !turned && (self.stale || self.came) {
             self.now = self.host.now();
         }
         self.pump();

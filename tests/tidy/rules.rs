@@ -9,7 +9,8 @@ use super::source::{File, Line, Problems, has_word, is_word, read};
 /// `docs/architecture.md`.
 const LAYERS: [&[&str]; 6] = [
     &[
-        "error", "balance", "config", "resolver", "endpoint", "target", "slot", "time", "hooks",
+        "error", "balance", "config", "resolver", "endpoint", "target", "slot", "line", "time",
+        "hooks",
     ],
     &["policy", "dns"],
     &["share"],

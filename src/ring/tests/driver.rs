@@ -82,6 +82,10 @@ impl Turn for Shard {
         self.ring.borrow().wants_turn()
     }
 
+    fn stops(&self) -> bool {
+        self.ring.borrow().stops()
+    }
+
     fn has_come(&self) -> bool {
         self.ring.borrow().has_completions()
     }

@@ -21,9 +21,9 @@ mod by_hand {
         board.opened(shard(3), address(1));
         board.opened(shard(3), address(2));
         let asked = [address(2), address(9), address(1)];
-        assert_eq!(*board.totals(&asked), [1, 0, 2]);
+        assert_eq!(*board.totals(asked), [1, 0, 2]);
         board.closed(shard(3), address(1));
-        assert_eq!(*board.totals(&asked), [1, 0, 1]);
+        assert_eq!(*board.totals(asked), [1, 0, 1]);
     }
 
     #[test]
@@ -49,7 +49,7 @@ mod by_hand {
         board.closed(shard(0), address(1));
         board.closed(shard(0), address(1));
         board.closed(shard(0), address(2));
-        assert_eq!(*board.totals(&[address(1), address(2)]), [0, 0]);
+        assert_eq!(*board.totals([address(1), address(2)]), [0, 0]);
     }
 
     #[test]
@@ -59,11 +59,11 @@ mod by_hand {
             board.opened(shard(0), address(last));
         }
         board.opened(shard(1), address(200));
-        assert_eq!(*board.totals(&[address(200)]), [0]);
+        assert_eq!(*board.totals([address(200)]), [0]);
         board.closed(shard(0), address(7));
         board.opened(shard(1), address(200));
         assert_eq!(
-            *board.totals(&[address(200), address(7), address(6)]),
+            *board.totals([address(200), address(7), address(6)]),
             [1, 0, 1]
         );
     }
@@ -74,14 +74,14 @@ mod by_hand {
         board.opened(shard(0), address(1));
         board.opened(shard(1), address(1));
         board.forget(shard(1));
-        assert_eq!(*board.totals(&[address(1)]), [1]);
+        assert_eq!(*board.totals([address(1)]), [1]);
         board.opened(shard(1), address(1));
-        assert_eq!(*board.totals(&[address(1)]), [1]);
+        assert_eq!(*board.totals([address(1)]), [1]);
         let heir = ShardId::new(1, 2);
         board.opened(heir, address(1));
         board.closed(shard(1), address(1));
         board.forget(shard(1));
-        assert_eq!(*board.totals(&[address(1)]), [2]);
+        assert_eq!(*board.totals([address(1)]), [2]);
     }
 
     fn load(in_use: u32, millis: u64) -> Load {
@@ -102,7 +102,7 @@ mod by_hand {
         board.publish_load(shard(2), spots[2], load(0, 0));
         let asked = [address(2), address(1)];
         assert_eq!(*board.loads(&asked), [Load::default(), load(4, 4)]);
-        assert_eq!(*board.totals(&asked), [0, 5]);
+        assert_eq!(*board.totals(asked), [0, 5]);
     }
 
     #[test]

@@ -89,7 +89,7 @@ mod by_hand {
         assert_eq!(notices(&heir), [shared.id()]);
         assert!(shared.take_granted(heir.id()));
         assert_eq!(shared.held(heir.id()), 1);
-        assert_eq!(*shared.board().totals(&[address]), [0]);
+        assert_eq!(*shared.board().totals([address]), [0]);
         assert_eq!(*shared.published().totals(), [0, 5]);
         assert_eq!(heir.registry().live(), [heir.id()]);
     }

@@ -134,6 +134,7 @@ struct Batch {
     queued: Cell<usize>,
     settled: Cell<u32>,
     wakes: Cell<bool>,
+    stops: Cell<bool>,
 }
 
 impl Turn for Batch {
@@ -157,6 +158,10 @@ impl Turn for Batch {
 
     fn wants_turn(&self) -> bool {
         false
+    }
+
+    fn stops(&self) -> bool {
+        self.stops.get()
     }
 
     fn end(&self) {}
@@ -210,6 +215,10 @@ fn a_batch_is_waited_for_where_batches_grow() {
     let trials = alone.iter().enumerate().filter(|(_, polls)| **polls == 2);
     let trials: Vec<usize> = trials.map(|(at, _)| at).collect();
     assert_eq!(trials, [16, 33]);
+    // One that would stop a receive is waited for each time: its reader may only need to run.
+    batch.stops.set(true);
+    assert!((0..4).all(|_| next(0) == 2));
+    batch.stops.set(false);
     // A chain is seen at the next trial, and from then on each is one batch.
     let chain: Vec<u32> = (0..20).map(|_| next(3)).collect();
     let seen = chain.iter().position(|polls| *polls == 5);
