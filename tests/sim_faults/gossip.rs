@@ -94,7 +94,7 @@ fn x1_who_did_not_hear_that_an_address_is_back_uses_it_within_two_seconds() {
 #[test]
 fn x2_what_comes_twice_and_late_counts_once() {
     let late = Cell::new(0);
-    seeds(20, |seed| {
+    seeds(60, |seed| {
         let (world, server) = hoarders(seed, 4, 6);
         world.set_fault(Fault::LateWake, 5_000);
         world.set_fault(Fault::MessageLate, 10_000);
