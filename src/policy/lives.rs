@@ -3,9 +3,9 @@
 //! lie in a heap, from which nothing is taken but its first: an entry counts if its connection is
 //! there, is [timed](super::conn::Conn::timed), and has that deadline.
 //!
-//! Promise: a deadline costs O(log n) of n connections once; the next that counts is found in as much
-//! for each before it that does not, once; there is a quarter more entries than there are
-//! connections, at most, and a few.
+//! Promise: a deadline costs O(log n) once, of as many connections as there ever were at once; the next
+//! that counts is found in as much for each before it that does not, once. When one is added, there
+//! are a quarter more entries than there are connections, at most, and a few.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

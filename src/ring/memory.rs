@@ -107,17 +107,23 @@ pub(super) struct OpBox<T: Copy + 'static> {
 
 impl<T: Copy + 'static> OpBox<T> {
     pub(super) fn new(value: T) -> Self {
-        let mut made = Self {
+        let made = Self {
             block: Block::new(Layout::new::<T>()),
             value: PhantomData,
         };
-        made.set(value);
+        made.write(value);
         made
     }
 
-    /// Another value in the same place: for a box that no operation points at any more.
-    pub(super) fn set(&mut self, value: T) {
-        // SAFETY: the block is at least as large and as aligned as `T`, and is ours alone.
+    /// Another value in the same place: no operation points at a box that its table has given away.
+    pub(super) fn again(self, value: T) -> Self {
+        self.write(value);
+        self
+    }
+
+    fn write(&self, value: T) {
+        // SAFETY: the block is at least as large and as aligned as `T`, and is ours alone: this box is
+        // new, or was given by value.
         unsafe { self.block.start.cast::<T>().write(value) };
     }
 
@@ -137,7 +143,7 @@ impl<T: Copy + 'static> Deref for OpBox<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: written in `new`; the kernel only reads what an `OpBox` holds.
+        // SAFETY: written in `new` or `again`; the kernel only reads what an `OpBox` holds.
         unsafe { self.block.start.cast::<T>().as_ref() }
     }
 }

@@ -14,7 +14,8 @@
 //!    [`set_payload`](OpTable::set_payload) for bytes to send.
 //! 2. It lives in heap memory of its own ([`OpBox`], [`OpBytes`], [`OwnedBuf`]), never in a future
 //!    or on a stack, and nobody writes to it while it is in the table (D2, D34).
-//! 3. A dial is freed by the table when the last of its steps is final. A payload leaves the table
+//! 3. A dial is freed by the table, or kept for another dial, when the last of its steps is final,
+//!    not before. A payload leaves the table
 //!    only by [`take_payload`](OpTable::take_payload), which gives nothing while a send is in
 //!    flight.
 //! 4. A table with operations in flight is never dropped: who cannot drain it forgets it (D10).
@@ -186,7 +187,7 @@ impl OpTable {
             },
         );
         if old.payload != 0 {
-            self.payloads.remove(old.payload as usize - 1);
+            drop(self.payloads.try_remove(old.payload as usize - 1));
         }
         true
     }
@@ -261,10 +262,7 @@ impl OpTable {
     /// A box for what the steps of a connect will point at.
     pub(super) fn dial_box(&mut self, dial: Dial) -> OpBox<Dial> {
         match self.spare_dials.pop() {
-            Some(mut spare) => {
-                spare.set(dial);
-                spare
-            }
+            Some(spare) => spare.again(dial),
             None => OpBox::new(dial),
         }
     }
@@ -354,7 +352,7 @@ impl OpTable {
         if let Some(slot) = self.slot_mut(key) {
             slot.dial = None;
             if let Some(place) = mem::take(&mut slot.payload).checked_sub(1) {
-                self.payloads.remove(place as usize);
+                drop(self.payloads.try_remove(place as usize));
             }
         }
     }

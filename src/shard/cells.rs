@@ -132,6 +132,9 @@ pub(crate) enum Cut {
     Done,
 }
 
+/// How many users of a shared connection may wait for it without that room is made for them anew.
+const FEW: usize = 16;
+
 /// One direction: who waits for it and until when. Most connections wait for nothing, so that most have
 /// no room for it: what is needed for a wait is borrowed from the shard while it lasts.
 #[derive(Default)]
@@ -282,6 +285,10 @@ impl Deferred {
     fn keep(&mut self, mut waiting: Box<Waiting>) {
         waiting.deadline = None;
         waiting.late = false;
+        if waiting.others.capacity() > FEW {
+            // Not each of them has room for the most that ever waited for one connection.
+            waiting.others = Vec::new();
+        }
         self.spare.push(waiting);
     }
 }
@@ -354,8 +361,7 @@ impl ConnCell {
     pub(crate) fn let_go_unwaited(&mut self) {
         self.holders = 0;
         self.checkout = self.checkout.wrapping_add(1);
-        self.read.begin();
-        self.write.begin();
+        debug_assert!(self.read.is_free() && self.write.is_free());
     }
 
     /// The right of the user who has it now.
@@ -464,7 +470,6 @@ impl Cells {
     }
 
     /// Every cell there is.
-    #[cfg(feature = "sim")]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &ConnCell> {
         self.cells.iter().filter_map(|cell| cell.as_deref())
     }

@@ -35,12 +35,11 @@ impl Core {
     /// come and go quickly those would pile up.
     fn prune_timers(&mut self) {
         if self.timers.len() > 64 + 2 * self.config.max_connections_per_shard {
-            let cells = &self.cells;
-            self.timers.retain(|Reverse((at, key))| {
-                cells
-                    .get(ConnKey(*key))
-                    .is_some_and(|cell| cell.timed == *at)
-            });
+            // Anew, for a connection may have its moment there twice.
+            self.timers.clear();
+            let timed = self.cells.iter().filter(|cell| cell.timed != Tick::NEVER);
+            let entries = timed.map(|cell| Reverse((cell.timed, cell.conn.0)));
+            self.timers.extend(entries);
         }
     }
 

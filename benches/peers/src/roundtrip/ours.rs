@@ -23,6 +23,9 @@ pub fn run(settings: &Settings) -> Outcome<Figures> {
             max_connections_per_endpoint: settings.connections,
             max_connections_per_shard: settings.connections.max(512),
             max_connecting: 64,
+            // As docs/tuning.md says: twice the answers that may come in one turn, of their size.
+            recv_buffers: buffers(settings.connections),
+            recv_buffer_size: settings.bytes.clamp(4096, 32 * 1024),
             get_timeout: Duration::from_secs(30),
             ..Config::default()
         })
@@ -51,6 +54,11 @@ pub fn run(settings: &Settings) -> Outcome<Figures> {
     let measured = measured.wait()?;
     shards.shutdown();
     Ok(measured?)
+}
+
+fn buffers(connections: usize) -> u16 {
+    let most = (2 * connections).next_power_of_two().clamp(256, 4096);
+    u16::try_from(most).unwrap_or(4096)
 }
 
 async fn phase(
