@@ -229,7 +229,7 @@ fn whence(found: &HostFound, began: Tick) -> Whence {
 }
 
 fn whence_of(server: SocketAddr, learned: Tick, began: Tick) -> Whence {
-    match learned > began {
+    match learned >= began {
         true => Whence::Server(server),
         false => Whence::Cache(server),
     }
