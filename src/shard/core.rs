@@ -222,7 +222,6 @@ impl Core {
     #[inline]
     pub(crate) fn get(&mut self, endpoint: EndpointKey, begun: Option<Tick>) -> Result<Gotten> {
         self.refresh();
-        let since = begun.unwrap_or(self.now);
         let mut is_all = true;
         if self.backend.has_completions() | self.backend.holds_back() {
             is_all = self.take_in(endpoint);
@@ -230,6 +229,8 @@ impl Core {
             self.alive()?;
         }
         loop {
+            // What was taken in may have had the clock read, after a standstill (P13).
+            let since = begun.unwrap_or(self.now);
             let got = self.policy.get_since(self.now, endpoint, since)?;
             self.endpoints.touch(endpoint);
             match got {

@@ -169,6 +169,7 @@ impl Core {
                 self.handover.giving.insert(conn, giving);
                 self.backend.give(conn.0, address, claim.slot);
                 // What comes back in this very turn may be for the next one.
+                entry.demand = None;
                 return self.look_at_demand(endpoint);
             }
             // It leaves, and its request with it.

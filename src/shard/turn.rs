@@ -48,6 +48,7 @@ impl Core {
         // What has come is taken in before anything is found late (P13).
         self.pump();
         self.see_received();
+        let came = came | std::mem::take(&mut self.came);
         self.recall_late();
         self.look_at_demands();
         // After a standstill, tasks too must see what has come before they are found late.

@@ -107,6 +107,9 @@ impl Core {
     /// put off by a submission for another one.
     fn see(&mut self, conn: ConnKey) {
         let is_all = self.collect();
+        if !self.is_alive() {
+            return;
+        }
         // One that found no buffer once more is looked at when it is watched.
         if !self.is_looked_at(conn) || self.backend.tell_when_watched(conn.0) {
             return;
