@@ -122,7 +122,7 @@ impl<T: Turn, W: Watch> Driver<T, W> {
             self.seen = queued;
             return true;
         }
-        // A reader that only needs its turn has it, whatever batches do.
+        // A reader that only needs its turn has it, though batches do not grow otherwise.
         let stops = self.turn.stops();
         let pays = self.gathered > 0 || self.vain < MAX_VAIN || self.passed >= TRIAL;
         let may_grow = stops || pays;
